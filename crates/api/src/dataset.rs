@@ -1,0 +1,199 @@
+//! Records of one type, wherever they come from.
+
+use crate::counter::Counter;
+use crate::datum::Datum;
+use crate::emit::Emit;
+use crate::keyed::Keyed;
+use crate::pipe::{Consumer, Pipe, each, then};
+use crate::plan::{self, Origin, PlanRef, StageSpec, Target};
+use crate::sink::{Sink, output_program};
+use gristmill_dataflow::attempt::{Attempt, Position, TaskError};
+use std::error::Error;
+use std::fmt::Display;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Records of type `T` that a plan will produce. Operations describe what is to happen; nothing runs before the
+/// program's `job` function has returned.
+#[must_use = "a dataset that is neither reduced nor written does nothing"]
+pub struct Dataset<T: Datum> {
+    pub(crate) plan: PlanRef,
+    /// Where the records come from: several after a [`Dataset::union`].
+    pub(crate) branches: Vec<Branch<T>>,
+}
+
+/// A stage that is not finished: it has an origin and some steps.
+pub(crate) struct Branch<T: Datum> {
+    pub(crate) origin: Origin,
+    pub(crate) steps: Vec<String>,
+    pub(crate) pipe: Pipe<T>,
+}
+
+/// What `try_map` does with a record that its function refuses.
+struct BadRecords {
+    /// `u64::MAX` until `skip_bad` sets it: the first bad record fails the job.
+    limit: AtomicU64,
+}
+
+const NO_SKIPPING: u64 = u64::MAX;
+
+impl<T: Datum> Dataset<T> {
+    pub(crate) fn new(plan: PlanRef, branch: Branch<T>) -> Self {
+        Self { plan, branches: vec![branch] }
+    }
+
+    /// A named sum; the same name is the same counter.
+    pub fn counter(&self, name: &str) -> Counter {
+        plan::counter(&self.plan, name)
+    }
+
+    /// Calls `f` with each record; it emits any number of pairs.
+    pub fn map<K, V, F>(self, f: F) -> Keyed<K, V>
+    where
+        K: Datum,
+        V: Datum,
+        F: Fn(T::Ref<'_>, &mut Emit<'_, K, V>) + Send + Sync + 'static,
+    {
+        let f = Arc::new(f);
+        self.step("map", |pipe| then(pipe, f.clone()))
+    }
+
+    /// [`map`](Self::map) with a state that lives as long as a task: `init` makes it before the first record.
+    pub fn map_init<S, K, V, I, F>(self, init: I, f: F) -> Keyed<K, V>
+    where
+        K: Datum,
+        V: Datum,
+        I: Fn() -> S + Send + Sync + 'static,
+        F: Fn(&mut S, T::Ref<'_>, &mut Emit<'_, K, V>) + Send + Sync + 'static,
+    {
+        self.map_with_state("map_init", init, f, |_: S, _: &mut Emit<'_, K, V>| {})
+    }
+
+    /// [`map_init`](Self::map_init), and `finish` is called with the state after the task's last record.
+    ///
+    /// State lives as long as a task, and where tasks begin and end depends on the splits: what is emitted in
+    /// `finish` should not depend on them after it has been reduced.
+    pub fn map_finish<S, K, V, I, F, L>(self, init: I, f: F, finish: L) -> Keyed<K, V>
+    where
+        K: Datum,
+        V: Datum,
+        I: Fn() -> S + Send + Sync + 'static,
+        F: Fn(&mut S, T::Ref<'_>, &mut Emit<'_, K, V>) + Send + Sync + 'static,
+        L: Fn(S, &mut Emit<'_, K, V>) + Send + Sync + 'static,
+    {
+        self.map_with_state("map_finish", init, f, finish)
+    }
+
+    fn map_with_state<S, K, V, I, F, L>(self, name: &str, init: I, f: F, finish: L) -> Keyed<K, V>
+    where
+        K: Datum,
+        V: Datum,
+        I: Fn() -> S + Send + Sync + 'static,
+        F: Fn(&mut S, T::Ref<'_>, &mut Emit<'_, K, V>) + Send + Sync + 'static,
+        L: Fn(S, &mut Emit<'_, K, V>) + Send + Sync + 'static,
+    {
+        let functions = Arc::new((init, f, finish));
+        self.step(name, |pipe| {
+            let (pipe, functions) = (pipe.clone(), functions.clone());
+            Arc::new(move |input, attempt, consumer: &mut Consumer<'_, (K, V)>| {
+                let (init, f, finish) = &*functions;
+                let mut state = init();
+                pipe(
+                    input,
+                    attempt,
+                    &mut each::<T, _>(|record, attempt| {
+                        f(&mut state, record, &mut Emit::new(consumer, attempt));
+                    }),
+                )?;
+                finish(state, &mut Emit::new(consumer, attempt));
+                attempt.check()
+            })
+        })
+    }
+
+    /// [`map`](Self::map) with a function that may refuse a record. The first refusal fails the job, with the
+    /// file and offset of the record, unless [`Keyed::skip_bad`] follows. What `f` emitted before it refused
+    /// stays emitted: refuse first.
+    pub fn try_map<K, V, E, F>(self, f: F) -> Keyed<K, V>
+    where
+        K: Datum,
+        V: Datum,
+        E: Into<Box<dyn Error + Send + Sync>>,
+        F: Fn(T::Ref<'_>, &mut Emit<'_, K, V>) -> Result<(), E> + Send + Sync + 'static,
+    {
+        let bad = Arc::new(BadRecords { limit: AtomicU64::new(NO_SKIPPING) });
+        let f = Arc::new({
+            let bad = bad.clone();
+            move |record: T::Ref<'_>, out: &mut Emit<'_, K, V>| {
+                if let Err(error) = f(record, out) {
+                    bad.refused(error.into(), out.attempt());
+                }
+            }
+        });
+        let mut keyed = self.step("try_map", |pipe| then(pipe, f.clone()));
+        keyed.allow_bad = Some(Arc::new(move |limit| bad.limit.store(limit, Ordering::Relaxed)));
+        keyed
+    }
+
+    /// These records and those of `other`: each side keeps its own steps, and they go on together.
+    pub fn union(mut self, other: Dataset<T>) -> Dataset<T> {
+        self.branches.extend(other.branches);
+        self
+    }
+
+    fn step<K: Datum, V: Datum>(self, name: &str, append: impl Fn(&Pipe<T>) -> Pipe<(K, V)>) -> Keyed<K, V> {
+        let step = |branch: Branch<T>| {
+            let mut steps = branch.steps;
+            steps.push(name.to_owned());
+            Branch { origin: branch.origin, steps, pipe: append(&branch.pipe) }
+        };
+        let branches = self.branches.into_iter().map(step).collect();
+        Keyed::new(Dataset { plan: self.plan, branches })
+    }
+
+    /// Writes the records; the output becomes visible, whole, when the job commits.
+    pub fn write(self, sink: impl Sink<T>) {
+        let output = plan::add_output(&self.plan, &sink, false);
+        let step = format!("write {} to {}", sink.format(), sink.uri());
+        let sink = Arc::new(sink);
+        for branch in self.branches {
+            let program = output_program(branch.pipe, output, sink.clone());
+            let mut steps = branch.steps;
+            steps.push(step.clone());
+            let stage = StageSpec { origin: branch.origin, steps, target: Target::Output(output), program };
+            self.plan.borrow_mut().stages.push(stage);
+        }
+    }
+
+    /// Runs all steps and drops the records: for jobs whose result is in counters or extra outputs.
+    pub fn discard(self) {
+        for branch in self.branches {
+            let pipe = branch.pipe;
+            let program: crate::pipe::Program =
+                Arc::new(move |input, attempt| pipe(input, attempt, &mut each::<T, _>(|_, _| {})));
+            let mut steps = branch.steps;
+            steps.push("discard".to_owned());
+            let stage = StageSpec { origin: branch.origin, steps, target: Target::Nothing, program };
+            self.plan.borrow_mut().stages.push(stage);
+        }
+    }
+}
+
+impl BadRecords {
+    #[cold]
+    fn refused(&self, source: Box<dyn Error + Send + Sync>, attempt: &mut Attempt) {
+        let (limit, at) = (self.limit.load(Ordering::Relaxed), attempt.position.clone());
+        if limit == NO_SKIPPING {
+            return attempt.fail(TaskError::Author { at, source });
+        }
+        attempt.report.bad_records += 1;
+        if attempt.report.bad_records > limit {
+            attempt.fail(TaskError::TooManyBad { limit, at, source });
+        }
+    }
+}
+
+/// A record whose bytes do not decode as the type that the plan says.
+pub(crate) fn undecodable(at: &Position, source: impl Display) -> TaskError {
+    TaskError::Decode { at: at.clone(), source: source.to_string().into() }
+}

@@ -1,0 +1,51 @@
+//! Gristmill: batch MapReduce in Rust.
+#![forbid(unsafe_code)]
+
+mod broadcast;
+mod counter;
+mod dataset;
+pub mod datum;
+mod emit;
+mod error;
+mod explain;
+mod flags;
+mod fold;
+mod join;
+pub mod key;
+mod keyed;
+mod local;
+mod machine;
+mod pipe;
+mod plan;
+pub mod print;
+mod program;
+mod progress;
+mod reduce;
+mod report;
+mod sink;
+mod size;
+mod source;
+mod summary;
+pub mod testing;
+mod values;
+mod words;
+
+pub use broadcast::Broadcast;
+pub use counter::Counter;
+pub use dataset::Dataset;
+pub use datum::{Datum, DecodeError, Place};
+pub use emit::Emit;
+pub use error::JobError;
+pub use gristmill_derive::{Datum, Key};
+pub use gristmill_dfs::Existing;
+pub use key::Key;
+pub use keyed::Keyed;
+pub use local::{LocalOptions, run_local};
+pub use plan::Plan;
+pub use print::Print;
+pub use program::{JobResult, main};
+pub use report::{CounterReport, OutputReport, Report, StageReport};
+pub use sink::{Extra, RawOutput, SequenceOutput, Sink, TextOutput, TsvOutput};
+pub use source::{Lines, Records, Rows, Sequence, Source, Text, Tsv, Uris};
+pub use values::{OwnedValues, Values};
+pub use words::words;

@@ -1,0 +1,88 @@
+//! What a job did.
+
+use serde::Serialize;
+
+/// What a job did: for the summary, `--json`, and [`Plan::afterwards`](crate::Plan::afterwards).
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// The job's name.
+    pub job: String,
+    /// Wall time, milliseconds.
+    pub elapsed_ms: u64,
+    /// Counters by name, in the order in which the plan made them.
+    pub counters: Vec<CounterReport>,
+    /// In the order of the plan.
+    pub stages: Vec<StageReport>,
+    /// Where the results are.
+    pub outputs: Vec<OutputReport>,
+    /// Bytes of input read, as stored.
+    pub read_bytes: u64,
+    /// Bytes that went from map to reduce tasks, as stored.
+    pub shuffled_bytes: u64,
+    /// Bytes written to scratch space because memory was full, as stored.
+    pub spilled_bytes: u64,
+    /// Bytes of output written.
+    pub written_bytes: u64,
+    /// Records that `skip_bad` skipped.
+    pub bad_records: u64,
+}
+
+/// One counter.
+#[derive(Clone, Debug, Serialize)]
+pub struct CounterReport {
+    /// As the plan named it.
+    pub name: String,
+    /// Sum over committed attempts.
+    pub value: u64,
+}
+
+/// One output.
+#[derive(Clone, Debug, Serialize)]
+pub struct OutputReport {
+    /// Its directory.
+    pub uri: String,
+    /// Its part files.
+    pub files: u64,
+    /// Bytes of all part files.
+    pub bytes: u64,
+}
+
+/// One stage.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct StageReport {
+    /// What it is called: `map 1`, `reduce 1`.
+    pub name: String,
+    /// Number of tasks.
+    pub tasks: u64,
+    /// Records read; values, in a reduce.
+    pub records_in: u64,
+    /// Bytes read, as stored.
+    pub bytes_in: u64,
+    /// Groups, in a reduce.
+    pub groups: u64,
+    /// Records given to the shuffle, before combining.
+    pub records_collected: u64,
+    /// Records in the shuffle, after combining.
+    pub records_shuffled: u64,
+    /// Bytes in the shuffle, as stored.
+    pub bytes_shuffled: u64,
+    /// Records written to outputs.
+    pub records_out: u64,
+    /// Bytes written to outputs.
+    pub bytes_out: u64,
+    /// Name of the slowest task.
+    pub slowest_task: String,
+    /// How long it ran, milliseconds.
+    pub slowest_task_ms: u64,
+    /// Bytes read by the task that read most, over the mean: 1 is even.
+    pub skew: f64,
+    /// Values of the largest group, in a reduce.
+    pub largest_group: u64,
+}
+
+impl Report {
+    /// The value of a counter; zero if the plan has none of this name.
+    pub fn counter(&self, name: &str) -> u64 {
+        self.counters.iter().find(|counter| counter.name == name).map_or(0, |counter| counter.value)
+    }
+}

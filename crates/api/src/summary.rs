@@ -1,0 +1,77 @@
+//! The summary that a job program prints when it is done.
+
+use crate::report::{Report, StageReport};
+use crate::size::{ByteSize, thousands};
+use std::fmt::Write;
+
+/// Skew from which on it is worth a word: the busiest task read twice as much as the mean.
+const SKEW_WORTH_SAYING: f64 = 2.0;
+
+/// The report as a person reads it.
+pub(crate) fn summary(report: &Report) -> String {
+    let mut text = String::new();
+    write_summary(report, &mut text).expect("writing to a string does not fail");
+    text
+}
+
+fn write_summary(report: &Report, out: &mut String) -> std::fmt::Result {
+    let seconds = report.elapsed_ms as f64 / 1000.0;
+    writeln!(out, "{} done in {seconds:.2} s", report.job)?;
+    for stage in &report.stages {
+        write_stage(stage, out)?;
+    }
+    writeln!(
+        out,
+        "  read {}, shuffled {}, spilled {}, wrote {}",
+        ByteSize(report.read_bytes),
+        ByteSize(report.shuffled_bytes),
+        ByteSize(report.spilled_bytes),
+        ByteSize(report.written_bytes),
+    )?;
+    for counter in &report.counters {
+        writeln!(out, "  {}: {}", counter.name, thousands(counter.value))?;
+    }
+    if report.bad_records > 0 {
+        writeln!(out, "  skipped {} bad records", thousands(report.bad_records))?;
+    }
+    for output in &report.outputs {
+        writeln!(
+            out,
+            "  output {}: {} files, {}",
+            output.uri,
+            thousands(output.files),
+            ByteSize(output.bytes)
+        )?;
+    }
+    Ok(())
+}
+
+fn write_stage(stage: &StageReport, out: &mut String) -> std::fmt::Result {
+    let plural = if stage.tasks == 1 { "" } else { "s" };
+    write!(
+        out,
+        "  {:<9} {} task{plural}, {} records in",
+        stage.name,
+        stage.tasks,
+        thousands(stage.records_in)
+    )?;
+    if stage.groups > 0 {
+        write!(out, ", {} groups", thousands(stage.groups))?;
+    }
+    if stage.records_collected > 0 {
+        write!(out, ", {} emitted", thousands(stage.records_collected))?;
+        if stage.records_shuffled < stage.records_collected {
+            write!(out, " and combined to {}", thousands(stage.records_shuffled))?;
+        }
+    }
+    if stage.records_out > 0 {
+        write!(out, ", {} records out", thousands(stage.records_out))?;
+    }
+    if stage.tasks > 1 {
+        write!(out, "; slowest {} {:.2} s", stage.slowest_task, stage.slowest_task_ms as f64 / 1000.0)?;
+    }
+    if stage.skew >= SKEW_WORTH_SAYING {
+        write!(out, "; skew {:.1}", stage.skew)?;
+    }
+    writeln!(out)
+}

@@ -1,0 +1,39 @@
+//! One task from input to committed output. Bytes only: no type of a job's author, no job, no stage graph.
+//!
+//! ```text
+//!  split -> read -> (author's map) -> map_output:  partition -> combine | sort -> run (spill) -> merge
+//!                                                                                   |
+//!                                         one run for each map task, a segment for each reduce partition
+//!                                                                                   |
+//!           shuffle: parts of all map outputs -> merge -> group -> (author's reduce) -> part -> commit
+//! ```
+//! Modules in reading order: [`memory`] (who may use how much), [`split`], [`read`], [`attempt`] (a task's one
+//! try), [`map_output`] with [`partition`], `combine` (`cells`, [`fold`]), `sort`; [`run`] and [`run_file`] over
+//! [`block`]; [`scratch`]; `merge`, [`range`], [`shuffle`], [`group`] ([`group_buffer`]); [`part`] and [`commit`].
+#![forbid(unsafe_code)]
+
+pub mod attempt;
+pub mod block;
+mod cells;
+mod combine;
+pub mod commit;
+pub mod digest;
+pub mod fold;
+pub mod group;
+pub mod group_buffer;
+pub mod map_output;
+pub mod memory;
+mod merge;
+pub mod part;
+pub mod partition;
+pub mod range;
+pub mod read;
+pub mod run;
+pub mod run_file;
+pub mod scratch;
+pub mod shuffle;
+mod sort;
+pub mod split;
+mod varint;
+
+pub use merge::MergeError;

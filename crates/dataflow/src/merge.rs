@@ -1,0 +1,156 @@
+//! Merges sorted runs into one sorted sequence: a tournament in which only the last winner's path is replayed.
+
+use crate::memory::TaskMemory;
+use crate::run::{Cursor, ReadRunError, Run, RunPart, RunWriter};
+use crate::scratch::{Scratch, ScratchError};
+use std::sync::Arc;
+use thiserror::Error;
+
+/// Fewer sources than this make no merge.
+const FAN_IN_MIN: usize = 2;
+/// Each source of a merge is an open file; this stays clear of the usual limit of 1,024.
+const FAN_IN_MAX: usize = 400;
+
+/// Why a merge failed.
+#[derive(Debug, Error)]
+pub enum MergeError {
+    /// A source cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadRunError),
+    /// An intermediate run cannot be written.
+    #[error(transparent)]
+    Write(#[from] ScratchError),
+}
+
+/// A loser tree over cursors; the least record is on top.
+///
+/// `losers[0]` is the overall winner, `losers[i]` for `i >= 1` the loser of the match at inner node `i`; cursor
+/// `c` enters at node `(c + cursors) / 2`.
+pub(crate) struct Merge {
+    cursors: Vec<Cursor>,
+    losers: Vec<u32>,
+}
+
+impl Merge {
+    /// Opens all parts at once.
+    pub(crate) fn open(parts: Vec<RunPart>) -> Result<Self, ReadRunError> {
+        let cursors = parts.into_iter().map(Cursor::open).collect::<Result<Vec<_>, _>>()?;
+        let mut merge = Self { losers: vec![0; cursors.len().max(1)], cursors };
+        merge.play_all();
+        Ok(merge)
+    }
+
+    /// The least record that is left, if any.
+    #[inline]
+    pub(crate) fn top(&self) -> Option<&Cursor> {
+        self.cursors.get(self.losers[0] as usize).filter(|cursor| !cursor.ended)
+    }
+
+    /// Drops the least record.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Result<(), ReadRunError> {
+        let winner = self.losers[0] as usize;
+        self.cursors[winner].advance()?;
+        self.replay(winner);
+        Ok(())
+    }
+
+    fn play_all(&mut self) {
+        let count = self.cursors.len();
+        let mut winners = vec![0u32; 2 * count];
+        for node in (1..2 * count).rev() {
+            winners[node] = if node >= count {
+                (node - count) as u32
+            } else {
+                let (left, right) = (winners[2 * node], winners[2 * node + 1]);
+                let left_wins = self.less(left as usize, right as usize);
+                self.losers[node] = if left_wins { right } else { left };
+                if left_wins { left } else { right }
+            };
+        }
+        self.losers[0] = winners.get(1).copied().unwrap_or(0);
+    }
+
+    #[inline]
+    fn replay(&mut self, cursor: usize) {
+        let mut winner = cursor;
+        let mut node = (cursor + self.cursors.len()) / 2;
+        while node >= 1 {
+            let rival = self.losers[node] as usize;
+            if self.less(rival, winner) {
+                self.losers[node] = winner as u32;
+                winner = rival;
+            }
+            node /= 2;
+        }
+        self.losers[0] = winner as u32;
+    }
+
+    #[inline]
+    fn less(&self, a: usize, b: usize) -> bool {
+        let (left, right) = (&self.cursors[a], &self.cursors[b]);
+        if left.prefix != right.prefix {
+            return left.prefix < right.prefix;
+        }
+        Self::less_in_full(left, right, a < b)
+    }
+
+    fn less_in_full(left: &Cursor, right: &Cursor, left_is_first: bool) -> bool {
+        if left.ended || right.ended {
+            return !left.ended;
+        }
+        left.key()
+            .cmp(right.key())
+            .then_with(|| left.value().cmp(right.value()))
+            .then_with(|| right_if(left_is_first))
+            .is_lt()
+    }
+}
+
+fn right_if(left_is_first: bool) -> std::cmp::Ordering {
+    if left_is_first { std::cmp::Ordering::Less } else { std::cmp::Ordering::Greater }
+}
+
+/// Merges parts into scratch runs until the rest can be merged at once within `memory`. A pass merges the
+/// smallest parts, and no more of them than needed.
+pub(crate) fn merge_until_few(
+    mut parts: Vec<RunPart>,
+    memory: TaskMemory,
+    scratch: &Scratch,
+) -> Result<Vec<RunPart>, MergeError> {
+    while !fits(&parts, memory) {
+        parts.sort_by_key(|part| std::cmp::Reverse(part.records()));
+        let taken = parts.split_off(parts.len() - fan_in(&parts, memory));
+        let mut out = RunWriter::new(scratch, false);
+        let mut merge = Merge::open(taken)?;
+        while let Some(cursor) = merge.top() {
+            out.push_encoded(0, cursor.record())?;
+            merge.pop()?;
+        }
+        let merged: Run = out.finish()?;
+        parts.push(RunPart::whole(&Arc::new(merged)));
+    }
+    Ok(parts)
+}
+
+fn fits(parts: &[RunPart], memory: TaskMemory) -> bool {
+    let bytes: usize = parts.iter().map(RunPart::buffer_bytes).sum();
+    parts.len() <= FAN_IN_MIN || (parts.len() <= FAN_IN_MAX && bytes <= memory.merge_bytes())
+}
+
+/// How many parts, from the end, the next pass takes: as many as memory holds, and no more than bring the rest
+/// within the limits.
+fn fan_in(parts: &[RunPart], memory: TaskMemory) -> usize {
+    let (mut bytes, mut count) = (0, 0);
+    for part in parts.iter().rev() {
+        bytes += part.buffer_bytes();
+        if count >= FAN_IN_MIN && (bytes > memory.merge_bytes() || count >= FAN_IN_MAX) {
+            break;
+        }
+        count += 1;
+        if count >= FAN_IN_MIN && count < parts.len() && fits(&parts[..parts.len() - count + 1], memory) {
+            break;
+        }
+    }
+    count.max(FAN_IN_MIN)
+}

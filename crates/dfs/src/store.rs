@@ -1,0 +1,268 @@
+//! What any file system does for a job, and how it fails.
+
+use std::io;
+
+use crate::local::PatternError;
+use crate::uri::Uri;
+
+/// The file beside the output's own that says the output is whole; its body is the manifest.
+pub const SUCCESS_FILE: &str = "_SUCCESS";
+
+/// A place that holds files.
+pub trait Store: Send + Sync {
+    /// Every file that `pattern` names: a file, a directory with all below it, or a glob, in which `*`, `?` and
+    /// `[ab]` stay within one name, `{a,b}` may hold `/`, `**` is any number of directories, and a directory that
+    /// matches counts with all below it. What exists under the very name of the pattern is taken before the
+    /// pattern is read as a glob.
+    ///
+    /// Names that start with `_` or `.` are skipped below what the pattern names, and a wildcard never matches
+    /// them: a hidden name is read only when it is spelled out, at least its first character.
+    ///
+    /// The answer is sorted by the bytes of the path. `threads` directories are read at a time. A name that is not
+    /// there is [`ListError::NotFound`], a glob that matches nothing [`ListError::NoMatch`]; a directory without
+    /// files is an empty list.
+    fn list(&self, pattern: &Uri, threads: usize) -> Result<Vec<FileInfo>, ListError>;
+
+    /// Opens one file to read it at any offset.
+    fn open(&self, file: &Uri) -> Result<Box<dyn ReadAt>, OpenError>;
+
+    /// Begins an invisible output: nothing is at `output` until [`Staging::publish`].
+    fn stage(&self, output: &Uri, job_id: &str, existing: Existing) -> Result<Box<dyn Staging>, StageError>;
+}
+
+/// One file of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileInfo {
+    /// Its name, below the pattern that named it.
+    pub uri: Uri,
+    /// How long it was when it was listed.
+    pub bytes: u64,
+}
+
+/// A file open for reading.
+pub trait ReadAt: Send {
+    /// How long the file was when it was opened.
+    fn bytes(&self) -> u64;
+
+    /// Reads some bytes from `offset` on; 0 at the end of the file.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+}
+
+/// What becomes of an output that is already there. An empty directory counts as nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// It stays, and the new output is refused.
+    Refuse,
+    /// It stays until the new output appears in its place.
+    Overwrite,
+}
+
+/// The files of one output, written by attempts and invisible until published. Dropping it aborts it.
+pub trait Staging: Send + Sync {
+    /// Begins a file of one attempt. `name` is relative to the output, as `part-r-00000` or `day=1/part-m-00002`.
+    fn create(&self, attempt: &str, name: &str) -> Result<Box<dyn StagedWriter>, StageError>;
+
+    /// Deletes a finished file that lost. Deleting it again does nothing.
+    fn discard(&self, file: &StagedFile) -> Result<(), StageError>;
+
+    /// The one moment at which the output appears: exactly `files`, and [`SUCCESS_FILE`] with `manifest` as its
+    /// body. When it fails nothing has appeared, and all that is left to do is to abort.
+    fn publish(&self, files: &[StagedFile], manifest: &[u8]) -> Result<(), StageError>;
+
+    /// Removes everything that was staged. Does nothing after `publish` or another `abort`.
+    fn abort(&self) -> Result<(), StageError>;
+}
+
+/// A staged file being written. It does not buffer: its callers do. Dropped unfinished, its file is removed.
+pub trait StagedWriter: io::Write + Send {
+    /// Ends the file, which may now be published.
+    fn finish(self: Box<Self>) -> Result<StagedFile, StageError>;
+}
+
+/// A finished file of one attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StagedFile {
+    /// Who wrote it.
+    pub attempt: String,
+    /// Its name below the output.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// Why a pattern could not be listed.
+#[derive(Debug, thiserror::Error)]
+pub enum ListError {
+    /// The pattern is a plain name, and nothing has that name.
+    #[error("cannot read {uri}: no such file or directory")]
+    NotFound {
+        /// The pattern.
+        uri: Uri,
+    },
+    /// The pattern is a glob, and nothing matches it.
+    #[error("cannot read {pattern}: nothing matches it")]
+    NoMatch {
+        /// The pattern.
+        pattern: Uri,
+    },
+    /// The pattern is no well-formed glob.
+    #[error("cannot read {pattern}: {source}")]
+    BadPattern {
+        /// The pattern.
+        pattern: Uri,
+        /// What is wrong with it.
+        source: PatternError,
+    },
+    /// The pattern names a socket, a pipe or a device.
+    #[error("cannot read {uri}: it is neither a file nor a directory")]
+    NotAFile {
+        /// The pattern.
+        uri: Uri,
+    },
+    /// A symbolic link leads to a directory that holds it.
+    #[error("cannot list {link}: it is a symbolic link back to {directory}")]
+    Loop {
+        /// The link.
+        link: Uri,
+        /// The directory it leads to, as the listing came to it.
+        directory: Uri,
+    },
+    /// A directory cannot be read.
+    #[error("cannot list {uri}: {source}")]
+    Directory {
+        /// The directory.
+        uri: Uri,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The system does not say what a name is.
+    #[error("cannot look at {uri}: {source}")]
+    Look {
+        /// The name.
+        uri: Uri,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// Why a file could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The system refuses it.
+    #[error("cannot open {uri}: {source}")]
+    Open {
+        /// The file.
+        uri: Uri,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// It is a directory, a socket, a pipe or a device.
+    #[error("cannot open {uri}: it is not a regular file")]
+    NotAFile {
+        /// What was to be opened.
+        uri: Uri,
+    },
+}
+
+/// Why an output could not be staged or published.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// Something is there, and it was not to be replaced.
+    #[error("cannot write {output}: it exists and is not an empty directory (--overwrite replaces it)")]
+    OutputExists {
+        /// The output.
+        output: Uri,
+    },
+    /// The output is `/` or ends in `.` or `..`.
+    #[error("cannot write {output}: an output needs a name of its own, below a directory")]
+    NamelessOutput {
+        /// The output.
+        output: Uri,
+    },
+    /// A mount point cannot be replaced by the finished output.
+    #[error("cannot write {output}: it is a mount point; name a directory below it")]
+    MountPoint {
+        /// The output.
+        output: Uri,
+    },
+    /// The directory in which the output is to appear takes no new entries.
+    #[error("cannot write {output}: cannot make a directory in {directory}: {source}")]
+    Unwritable {
+        /// The output.
+        output: Uri,
+        /// The nearest place above it that exists.
+        directory: Uri,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A live process stages the same output for the same job.
+    #[error("cannot write {output}: {staging} is in use")]
+    InUse {
+        /// The output.
+        output: Uri,
+        /// Where it is being staged.
+        staging: Uri,
+    },
+    /// The staging directory cannot be locked.
+    #[error("cannot lock {uri}: {source}")]
+    Lock {
+        /// The lock file.
+        uri: Uri,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A job id, an attempt or a file name that does not stay below the staging directory.
+    #[error("cannot stage {name:?}: not a plain relative name")]
+    BadName {
+        /// The name.
+        name: String,
+    },
+    /// Two files to publish have the same name.
+    #[error("cannot publish {output}: two files are named {name}")]
+    DuplicateName {
+        /// The output.
+        output: Uri,
+        /// The name below the output.
+        name: String,
+    },
+    /// It was published or aborted before.
+    #[error("cannot stage more of {output}: it is already published or aborted")]
+    Ended {
+        /// The output.
+        output: Uri,
+    },
+    /// The system does not say what a name is.
+    #[error("cannot look at {uri}: {source}")]
+    Look {
+        /// The name.
+        uri: Uri,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A staged file or directory cannot be made.
+    #[error("cannot create {uri}: {source}")]
+    Create {
+        /// What was to be made.
+        uri: Uri,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A staged file or directory cannot be removed.
+    #[error("cannot remove {uri}: {source}")]
+    Remove {
+        /// What was to be removed.
+        uri: Uri,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The finished output, or one file of it, cannot take its place.
+    #[error("cannot move {from} to {to}: {source}")]
+    Move {
+        /// Where it is.
+        from: Uri,
+        /// Where it was to go.
+        to: Uri,
+        /// The system's reason.
+        source: io::Error,
+    },
+}

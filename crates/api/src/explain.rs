@@ -112,7 +112,7 @@ fn write_canonical(state: &PlanState, out: &mut String) -> std::fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Plan, Text, TextOutput};
+    use crate::{Emit, Plan, Text, TextOutput};
 
     fn plan(build: impl FnOnce(&mut Plan)) -> PlanState {
         let mut plan = Plan::new();
@@ -122,10 +122,11 @@ mod tests {
 
     fn words(reducers: u32) -> PlanState {
         plan(|plan| {
-            let pairs = plan.read(Text::at("in")).map(|line, out| out.emit(line, 1u64));
-            let counts =
-                pairs.reducers(reducers).reduce(|key: &str, counts, out| out.emit(key, counts.sum()));
-            counts.write(TextOutput::at("out"));
+            let words = plan.read(Text::at("in")).map(|line, out: &mut Emit<String, u64>| out.emit(line, 1));
+            words
+                .reducers(reducers)
+                .reduce(|key, counts, out: &mut Emit<String, u64>| out.emit(key, counts.sum()))
+                .write(TextOutput::at("out"));
         })
     }
 

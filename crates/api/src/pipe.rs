@@ -17,7 +17,7 @@ pub trait Consume<T: Datum> {
 }
 
 /// Any consumer.
-pub type Consumer<'c, T> = dyn Consume<T> + 'c;
+pub(crate) type Consumer<'c, T> = dyn Consume<T> + 'c;
 
 /// A closure as a consumer.
 pub(crate) struct Each<T, F> {

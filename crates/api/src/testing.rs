@@ -1,11 +1,11 @@
 //! Jobs tested in three lines, in this process.
 //!
 //! ```
-//! use gristmill::{Dataset, Keyed, testing};
+//! use gristmill::{Dataset, Emit, Keyed, testing};
 //!
 //! fn lengths(lines: Dataset<String>) -> Keyed<u64, u64> {
 //!     lines
-//!         .map(|line, out| out.emit(line.len() as u64, 1))
+//!         .map(|line, out: &mut Emit<u64, u64>| out.emit(line.len() as u64, 1))
 //!         .reduce(|length, lines, out| out.emit(length, lines.sum()))
 //! }
 //!

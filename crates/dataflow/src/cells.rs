@@ -191,7 +191,8 @@ mod tests {
             }
             for (cell, expected) in held.into_iter().zip(model) {
                 if let Some(cell) = cell {
-                    prop_assert_eq!(cells.value(cell, &Concat, &mut Vec::new()), &expected[..]);
+                    let mut scratch = Vec::new();
+                    prop_assert_eq!(cells.value(cell, &Concat, &mut scratch), &expected[..]);
                 }
             }
         }

@@ -67,6 +67,16 @@ pub trait Datum: Sized + Send + 'static {
         scratch
     }
 
+    /// The encoding of a value of at most eight [`FIXED_BYTES`](Self::FIXED_BYTES), as a big-endian number: how
+    /// combining keeps sums without touching memory. Numbers override it; `scratch` is for types that do not.
+    #[doc(hidden)]
+    #[inline]
+    fn word(&self, scratch: &mut Vec<u8>) -> u64 {
+        scratch.clear();
+        self.store(Place::Last, scratch);
+        scratch.iter().fold(0, |word, &byte| word << 8 | u64::from(byte))
+    }
+
     /// Reads a value from all of `input`.
     #[inline]
     fn decode_all<'a>(mut input: &'a [u8]) -> Result<Self::Ref<'a>, DecodeError> {

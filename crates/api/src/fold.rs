@@ -32,9 +32,8 @@ where
         let bytes = V::FIXED_BYTES.unwrap_or(WORD_BYTES_MAX);
         let mut folded = V::own(decode::<V>(&sum.to_be_bytes()[WORD_BYTES_MAX - bytes..]));
         (self.combine)(&mut folded, decode::<V>(&value.to_be_bytes()[WORD_BYTES_MAX - bytes..]));
-        let mut out = [0; WORD_BYTES_MAX];
-        encode_word(&folded, bytes, &mut out);
-        u64::from_be_bytes(out)
+        // Numbers make a word of themselves and leave the scratch empty, which allocates nothing.
+        folded.word(&mut Vec::new())
     }
 
     fn fold_all(&self, values: &mut dyn Iterator<Item = &[u8]>, out: &mut Vec<u8>) {
@@ -48,17 +47,4 @@ where
 #[inline]
 fn decode<V: Datum>(bytes: &[u8]) -> V::Ref<'_> {
     V::decode_all(bytes).ok().expect("a value decodes from its own encoding")
-}
-
-#[inline]
-fn encode_word<V: Datum>(value: &V, bytes: usize, out: &mut [u8; WORD_BYTES_MAX]) {
-    // A short vector on the stack would be nicer; `Datum` appends to a `Vec`, which is kept between calls.
-    thread_local! {
-        static SCRATCH: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
-    }
-    SCRATCH.with_borrow_mut(|scratch| {
-        scratch.clear();
-        value.store(Place::Last, scratch);
-        out[WORD_BYTES_MAX - bytes..].copy_from_slice(scratch);
-    });
 }

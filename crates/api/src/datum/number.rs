@@ -36,6 +36,12 @@ macro_rules! integer {
             fn decode(input: &mut &[u8], _: Place) -> Result<Self, DecodeError> {
                 take_array(input, stringify!($T)).map(|bytes| Self::from_be_bytes(*bytes) ^ Self::MIN)
             }
+
+            #[inline]
+            fn word(&self, _: &mut Vec<u8>) -> u64 {
+                let bytes = (self ^ Self::MIN).to_be_bytes();
+                bytes.iter().fold(0, |word, &byte| word << 8 | u64::from(byte))
+            }
         }
     )* };
 }
@@ -60,6 +66,13 @@ macro_rules! float {
                 const SIGN: $Bits = 1 << ($Bits::BITS - 1);
                 let bits = $Bits::decode(input, place)?;
                 Ok(Self::from_bits(if bits & SIGN == 0 { !bits } else { bits ^ SIGN }))
+            }
+
+            #[inline]
+            fn word(&self, _: &mut Vec<u8>) -> u64 {
+                const SIGN: $Bits = 1 << ($Bits::BITS - 1);
+                let bits = self.to_bits();
+                (if bits & SIGN == 0 { bits ^ SIGN } else { !bits }).into()
             }
         }
     )* };

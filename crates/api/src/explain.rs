@@ -103,7 +103,8 @@ fn write_canonical(state: &PlanState, out: &mut String) -> std::fmt::Result {
         )?;
     }
     for (number, output) in state.outputs.iter().enumerate() {
-        writeln!(out, "output {number}: {output:?}")?;
+        let kind = if output.extra { "extra output" } else { "output" };
+        writeln!(out, "{kind} {number}: {} at {}", output.format, output.uri)?;
     }
     writeln!(out, "counters: {:?}", state.counters)?;
     writeln!(out, "broadcasts: {}", state.broadcasts.len())

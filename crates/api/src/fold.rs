@@ -46,5 +46,5 @@ where
 
 #[inline]
 fn decode<V: Datum>(bytes: &[u8]) -> V::Ref<'_> {
-    V::decode_all(bytes).ok().expect("a value decodes from its own encoding")
+    V::decode_all(bytes).expect("a value decodes from its own encoding")
 }

@@ -6,11 +6,12 @@ use crate::emit::Emit;
 use crate::key::Key;
 use crate::keyed::{Keyed, ValueForm, add_shuffle};
 use crate::pipe::Pipe;
-use crate::reduce::{decode_key, for_each_group};
+use crate::reduce::{decode_key, for_each_group, placed};
 use crate::values::Values;
 use gristmill_dataflow::attempt::{Attempt, TaskError};
 use gristmill_dataflow::group::Groups;
 use gristmill_dataflow::group_buffer::GroupBuffer;
+use gristmill_dataflow::partition::Partitioner;
 use std::sync::Arc;
 
 /// The side that is kept sorts first.
@@ -38,7 +39,7 @@ impl<K: Key, V: Datum> Keyed<K, V> {
                 let left = Values::of_group(groups, LEFT, &mut left_failure);
                 let right = Values::buffered(kept.values()?, RIGHT, &mut right_failure);
                 f(key, left, right, &mut Emit::new(consumer, attempt));
-                left_failure.or(right_failure).map_or(Ok(()), Err)
+                left_failure.or(right_failure).map_or(Ok(()), |error| Err(placed(error, attempt)))
             })
         });
         self.join_as("cogroup", right, pipe)
@@ -82,6 +83,8 @@ impl<K: Key, V: Datum> Keyed<K, V> {
         V2: Datum,
     {
         let (left_spec, right_spec) = (self.join_spec(), right.join_spec());
+        let left_rules = matches!(right_spec.partitioner, Partitioner::Hash);
+        assert!(left_rules, "the left side of a join says how it is partitioned, not the right side");
         let mut spec = left_spec;
         spec.reducers = spec.reducers.or(right_spec.reducers);
         spec.description = format!("{} and {}", spec.description, right_spec.description);

@@ -44,7 +44,7 @@ pub use local::{LocalOptions, run_local};
 pub use plan::Plan;
 pub use print::Print;
 pub use program::{JobResult, main};
-pub use report::{CounterReport, OutputReport, Report, StageReport};
+pub use report::{CounterReport, FileReport, OutputReport, Report, StageReport};
 pub use sink::{Extra, RawOutput, SequenceOutput, Sink, TextOutput, TsvOutput};
 pub use source::{Lines, Records, Rows, Sequence, Source, Text, Tsv, Uris};
 pub use values::{OwnedValues, Values};

@@ -12,11 +12,12 @@ mod wave;
 use crate::error::JobError;
 use crate::machine;
 use crate::plan::{Plan, PlanState, Target};
-use crate::report::{CounterReport, OutputReport, Report, StageReport};
+use crate::report::{CounterReport, FileReport, OutputReport, Report, StageReport};
 use gristmill_dataflow::attempt::{AttemptReport, Progress};
 use gristmill_dataflow::memory::MemoryPlan;
+use gristmill_dataflow::part::FinishedPart;
 use gristmill_dataflow::shuffle::Shuffle;
-use gristmill_dfs::{Existing, StagedFile};
+use gristmill_dfs::Existing;
 pub(crate) use prepare::{PreparedJob, PreparedStage, prepare_stages, rules};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,7 +43,9 @@ pub struct LocalOptions {
     pub scratch: PathBuf,
     /// Set from outside to stop the job.
     pub interrupted: Arc<AtomicBool>,
-    pub(crate) tiny_buffers: bool,
+    /// Buffers so small that tests spill.
+    #[doc(hidden)]
+    pub tiny_buffers: bool,
 }
 
 impl Default for LocalOptions {
@@ -159,6 +162,7 @@ impl<'p> JobRun<'p> {
             for (stage, reports) in finished {
                 self.end_stage(stage, reports);
             }
+            self.job.scratch.free_memory();
         }
         Ok(())
     }
@@ -210,11 +214,13 @@ impl<'p> JobRun<'p> {
 
     fn publish(&mut self, started: Instant) -> Result<Report, JobError> {
         let mut report = self.report();
-        let staged = |report: &AttemptReport| report.staged.clone();
-        let files: Vec<(usize, StagedFile)> = self.reports.iter().flatten().flat_map(staged).collect();
-        for (output, spec) in report.outputs.iter_mut().enumerate() {
-            let own = files.iter().filter(|(number, _)| *number == output);
-            (spec.files, spec.bytes) = own.fold((0, 0), |(n, bytes), (_, file)| (n + 1, bytes + file.bytes));
+        let mut files = Vec::new();
+        for (output, part) in self.reports.iter().flatten().flat_map(|report| &report.parts) {
+            let FinishedPart { file, crc32c } = part;
+            let (name, bytes, crc32c) = (file.name.clone(), file.bytes, format!("{crc32c:08x}"));
+            report.outputs[*output].files.push(FileReport { name, bytes, crc32c });
+            report.outputs[*output].bytes += bytes;
+            files.push((*output, file.clone()));
         }
         report.elapsed_ms = started.elapsed().as_millis() as u64;
         let manifest = serde_json::to_vec_pretty(&report)
@@ -243,7 +249,7 @@ impl<'p> JobRun<'p> {
         report.spilled_bytes = self.job.scratch.written_bytes();
         let outputs = self.job.output_uris.iter();
         report.outputs =
-            outputs.map(|uri| OutputReport { uri: uri.to_string(), files: 0, bytes: 0 }).collect();
+            outputs.map(|uri| OutputReport { uri: uri.to_string(), bytes: 0, files: Vec::new() }).collect();
         report
     }
 }

@@ -73,6 +73,7 @@ pub(crate) struct ShuffleSpec {
 #[derive(Clone, Debug)]
 pub(crate) struct OutputSpec {
     pub(crate) uri: String,
+    /// Named in plans and fingerprints.
     pub(crate) format: &'static str,
     pub(crate) extra: bool,
 }

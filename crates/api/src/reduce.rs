@@ -32,10 +32,18 @@ where
             let key = decode_key::<K>(groups.key(), &mut key_copy, attempt)?;
             let values = Values::of_group(groups, form, &mut failure);
             let reduced = f(key, values, &mut Emit::new(consumer, attempt));
-            failure.take().map_or(Ok(()), Err)?;
+            failure.take().map_or(Ok(()), |error| Err(placed(error, attempt)))?;
             reduced.map_err(|source| TaskError::Author { at: attempt.position.clone(), source })
         })
     })
+}
+
+/// Names the group in an error of its values, which do not know it.
+pub(crate) fn placed(error: TaskError, attempt: &Attempt) -> TaskError {
+    match error {
+        TaskError::Decode { source, .. } => TaskError::Decode { at: attempt.position.clone(), source },
+        other => other,
+    }
 }
 
 /// Merges and groups a task's input, and calls `reduce` with each group.

@@ -41,10 +41,21 @@ pub struct CounterReport {
 pub struct OutputReport {
     /// Its directory.
     pub uri: String,
-    /// Its part files.
-    pub files: u64,
     /// Bytes of all part files.
     pub bytes: u64,
+    /// Its part files.
+    pub files: Vec<FileReport>,
+}
+
+/// One part file.
+#[derive(Clone, Debug, Serialize)]
+pub struct FileReport {
+    /// Its path within the output.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+    /// CRC-32C of its bytes, eight hexadecimal digits.
+    pub crc32c: String,
 }
 
 /// One stage.

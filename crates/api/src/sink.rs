@@ -13,8 +13,7 @@ pub use tsv::TsvOutput;
 use crate::datum::Datum;
 use crate::pipe::{Pipe, Program, each};
 use gristmill_dataflow::attempt::{Attempt, ExtraPart, TaskError};
-use gristmill_dataflow::part::{PartError, PartFile};
-use gristmill_dfs::StagedFile;
+use gristmill_dataflow::part::{FinishedPart, PartError, PartFile};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -37,7 +36,7 @@ pub trait Part<T: Datum> {
     fn write(&mut self, record: T::Ref<'_>) -> Result<(), PartError>;
 
     /// Closes the file.
-    fn finish(self: Box<Self>) -> Result<StagedFile, PartError>;
+    fn finish(self: Box<Self>) -> Result<FinishedPart, PartError>;
 }
 
 /// A stage that ends in an output: each task writes one file, even an empty one.
@@ -102,7 +101,7 @@ impl<K: Datum, V: Datum> Extra<K, V> {
 struct OpenExtra<T: Datum>(Box<dyn Part<T>>);
 
 impl<T: Datum> ExtraPart for OpenExtra<T> {
-    fn finish(self: Box<Self>) -> Result<StagedFile, PartError> {
+    fn finish(self: Box<Self>) -> Result<FinishedPart, PartError> {
         self.0.finish()
     }
 

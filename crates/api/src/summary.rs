@@ -39,7 +39,7 @@ fn write_summary(report: &Report, out: &mut String) -> std::fmt::Result {
             out,
             "  output {}: {} files, {}",
             output.uri,
-            thousands(output.files),
+            thousands(output.files.len() as u64),
             ByteSize(output.bytes)
         )?;
     }

@@ -132,10 +132,7 @@ struct Found<K, V> {
 impl<K: Datum, V: Datum> Found<K, V> {
     fn decode(self) -> (K, V) {
         let own = "a value decodes from its own encoding";
-        (
-            K::own(K::decode_all(&self.key).ok().expect(own)),
-            V::own(V::decode_all(&self.value).ok().expect(own)),
-        )
+        (K::own(K::decode_all(&self.key).expect(own)), V::own(V::decode_all(&self.value).expect(own)))
     }
 }
 

@@ -4,11 +4,11 @@ use crate::commit::Outputs;
 use crate::map_output::{MapOutput, MapOutputError, ShuffleRule};
 use crate::memory::TaskMemory;
 use crate::merge::MergeError;
-use crate::part::{PartError, PartFile};
+use crate::part::{FinishedPart, PartError, PartFile};
 use crate::read::ReadError;
 use crate::run::{ReadRunError, Run};
 use crate::scratch::{Scratch, ScratchError};
-use gristmill_dfs::{StagedFile, Uri};
+use gristmill_dfs::Uri;
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
@@ -174,7 +174,7 @@ impl PartNames {
 /// An open file of an extra output.
 pub trait ExtraPart: Any {
     /// Closes the file.
-    fn finish(self: Box<Self>) -> Result<StagedFile, PartError>;
+    fn finish(self: Box<Self>) -> Result<FinishedPart, PartError>;
     /// For whoever opened it and knows its type.
     fn as_any(&mut self) -> &mut dyn Any;
 }
@@ -207,7 +207,7 @@ pub struct AttemptReport {
     /// The map output.
     pub run: Option<Run>,
     /// Output files, each with the number of its output.
-    pub staged: Vec<(usize, StagedFile)>,
+    pub parts: Vec<(usize, FinishedPart)>,
     /// How long it ran.
     pub elapsed: Duration,
 }
@@ -345,9 +345,9 @@ impl Attempt {
     }
 
     /// Adds a finished file to what the attempt offers for commit.
-    pub fn offer(&mut self, output: usize, file: StagedFile) {
-        self.report.bytes_out += file.bytes;
-        self.report.staged.push((output, file));
+    pub fn offer(&mut self, output: usize, part: FinishedPart) {
+        self.report.bytes_out += part.file.bytes;
+        self.report.parts.push((output, part));
     }
 
     /// The open file of an extra output, if one was put there; it is finished with the attempt.

@@ -4,8 +4,8 @@
 use crate::varint;
 use thiserror::Error;
 
-/// A block is closed when its records reach this many bytes: large enough to compress well and read in one
-/// call, small enough that a merge can hold one block of each of hundreds of runs.
+/// A block is closed before its records exceed this many bytes, unless it holds only one: large enough to compress
+/// well and be read in one call, small enough that a merge can hold one block of each of hundreds of runs.
 pub const BLOCK_BYTES: usize = 64 << 10;
 /// Bytes before a block's payload.
 pub const BLOCK_HEADER_BYTES: usize = 20;
@@ -107,7 +107,10 @@ pub(crate) fn open(
     expect(records.into(), field(4))?;
     raw.clear();
     match field(1) {
-        0 if field(2) == raw_bytes => raw.extend_from_slice(payload),
+        0 => {
+            expect(payload.len() as u64, raw_bytes)?;
+            raw.extend_from_slice(payload);
+        }
         1 => {
             raw.resize(raw_bytes as usize, 0);
             let filled =

@@ -13,7 +13,6 @@ use crate::fold::Fold;
 const LENGTH_BYTES: usize = 4;
 /// Smallest cell: header and two values of eight bytes.
 const CELL_BYTES_MIN: usize = 32;
-const CLASSES: usize = 28;
 
 /// Where a cell is: packed into the eight bytes that a table slot has for a value.
 #[derive(Clone, Copy)]
@@ -38,7 +37,8 @@ impl From<Cell> for u64 {
 #[derive(Default)]
 pub(crate) struct Cells {
     arena: Vec<u8>,
-    free: [Vec<u32>; CLASSES],
+    /// By class: cells that nobody uses.
+    free: Vec<Vec<u32>>,
     folded: Vec<u8>,
 }
 
@@ -102,6 +102,8 @@ impl Cells {
             self.append(cell, value);
             return cell;
         }
+        let classes = self.free.len().max(cell.class as usize + 1);
+        self.free.resize_with(classes, Vec::new);
         self.free[cell.class as usize].push(cell.position);
         let wider = self.allocate(2 * needed);
         self.set_used(wider, LENGTH_BYTES);
@@ -112,7 +114,8 @@ impl Cells {
     fn allocate(&mut self, bytes: usize) -> Cell {
         let class =
             bytes.max(CELL_BYTES_MIN).next_power_of_two().trailing_zeros() - CELL_BYTES_MIN.trailing_zeros();
-        let position = self.free[class as usize].pop().unwrap_or_else(|| {
+        let freed = self.free.get_mut(class as usize).and_then(Vec::pop);
+        let position = freed.unwrap_or_else(|| {
             let end = self.arena.len();
             self.arena.resize(end + size(class), 0);
             end as u32

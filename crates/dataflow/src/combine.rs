@@ -22,8 +22,11 @@ const SLOTS_MIN: usize = 1 << 10;
 /// The table grows when more than five of eight slots are taken: linear probing stays short.
 const LOAD_NUMERATOR: usize = 5;
 const LOAD_DENOMINATOR: usize = 8;
+/// Slots looked at together when the table is written: their order is random in memory, so the processor should
+/// wait for several at once.
+const SLOTS_AHEAD: usize = 16;
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Slot {
     /// First 16 bytes of the key, zero-padded, big-endian.
     head: u128,
@@ -32,6 +35,15 @@ struct Slot {
     /// Where the key's bytes after the sixteenth are.
     rest: u32,
     value: u64,
+}
+
+/// The memory of a table, without its keys: handed from task to task, because memory that a process has touched
+/// once is much cheaper than new memory.
+#[derive(Debug, Default)]
+pub(crate) struct TableMemory {
+    /// All free.
+    slots: Vec<Slot>,
+    rests: Vec<u8>,
 }
 
 /// Aggregates values by key within a fixed amount of memory.
@@ -48,11 +60,15 @@ pub(crate) struct CombineTable {
 
 impl CombineTable {
     /// A table of at most `bytes_max`.
-    pub(crate) fn new(fold: Arc<dyn Fold>, bytes_max: usize) -> Self {
+    pub(crate) fn new(fold: Arc<dyn Fold>, bytes_max: usize, memory: TableMemory) -> Self {
+        let TableMemory { mut slots, rests } = memory;
+        if slots.is_empty() {
+            slots.resize(SLOTS_MIN, Slot::default());
+        }
         Self {
-            slots: vec![Slot::default(); SLOTS_MIN],
+            slots,
             used: 0,
-            rests: Vec::new(),
+            rests,
             cells: Cells::default(),
             words: fold.word_bytes().is_some(),
             fold,
@@ -64,6 +80,14 @@ impl CombineTable {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.used == 0
+    }
+
+    /// Forgets everything; what is left is memory.
+    pub(crate) fn into_memory(mut self) -> TableMemory {
+        if !self.is_empty() {
+            self.clear();
+        }
+        TableMemory { slots: self.slots, rests: self.rests }
     }
 
     /// Folds `value` into what the table has for `key`, or says that memory is full and nothing has changed.
@@ -210,7 +234,10 @@ impl CombineTable {
                 .then(a.key_mark.cmp(&b.key_mark))
         });
         let (word_bytes, mut scratch) = (self.fold.word_bytes(), Vec::new());
-        for entry in index {
+        for (number, &entry) in index.iter().enumerate() {
+            if number.is_multiple_of(SLOTS_AHEAD) {
+                self.look_at(&index[number..index.len().min(number + SLOTS_AHEAD)]);
+            }
             let slot = self.slots[position(entry) as usize];
             self.key_of(&slot, &mut key);
             match word_bytes {
@@ -223,6 +250,14 @@ impl CombineTable {
         }
         self.clear();
         Ok(())
+    }
+
+    /// Brings slots into the cache, all at the same time.
+    #[inline]
+    fn look_at(&self, entries: &[u128]) {
+        let seen =
+            entries.iter().fold(0, |seen, &entry| seen ^ self.slots[position(entry) as usize].key_mark);
+        std::hint::black_box(seen);
     }
 
     fn key_of(&self, slot: &Slot, key: &mut Vec<u8>) {
@@ -254,4 +289,93 @@ fn word(value: &[u8]) -> u64 {
 fn mix(a: u64, b: u64) -> u64 {
     let product = u128::from(a ^ 0x9E37_79B9_7F4A_7C15) * u128::from(b ^ 0xD1B5_4A32_D192_ED03);
     (product >> 64) as u64 ^ product as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::Codec;
+    use crate::memory::ResidentPool;
+    use crate::run::{Cursor, RunPart};
+    use crate::scratch::Scratch;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    /// Adds numbers; `WORDS` says whether the table may keep them in its slots.
+    struct Sum<const WORDS: bool>;
+
+    impl<const WORDS: bool> Fold for Sum<WORDS> {
+        fn word_bytes(&self) -> Option<usize> {
+            WORDS.then_some(8)
+        }
+        fn fold_word(&self, sum: u64, value: u64) -> u64 {
+            sum + value
+        }
+        fn fold_all(&self, values: &mut dyn Iterator<Item = &[u8]>, out: &mut Vec<u8>) {
+            out.extend_from_slice(&values.map(word).sum::<u64>().to_be_bytes());
+        }
+    }
+
+    /// What the table writes when it has taken all of `records`, writing it out whenever it is full.
+    fn sums(
+        fold: Arc<dyn Fold>,
+        bytes_max: usize,
+        records: &[(Vec<u8>, u64)],
+    ) -> (BTreeMap<Vec<u8>, u64>, usize) {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let scratch = Scratch::create(dir.path(), ResidentPool::new(1 << 30), Codec::Lz4).expect("scratch");
+        let mut table = CombineTable::new(fold, bytes_max, TableMemory::default());
+        let (mut sums, mut drains) = (BTreeMap::new(), 0);
+        let mut drain = |table: &mut CombineTable| {
+            let mut run = RunWriter::new(&scratch, false);
+            table.drain_into(&Partitioner::Hash, 1, &mut run).expect("drain");
+            let run = Arc::new(run.finish().expect("finish"));
+            let mut cursor = Cursor::open(RunPart::whole(&run)).expect("open");
+            let mut last = None;
+            while !cursor.ended {
+                let key = cursor.key().to_vec();
+                assert!(last.as_ref() < Some(&key), "sorted, and each key once");
+                *sums.entry(key.clone()).or_default() += word(cursor.value());
+                last = Some(key);
+                cursor.advance().expect("advance");
+            }
+            drains += 1;
+        };
+        for (key, value) in records {
+            while !table.add(key, &value.to_be_bytes()) {
+                drain(&mut table);
+            }
+            assert!(table.bytes() <= bytes_max, "{} bytes of {bytes_max}", table.bytes());
+        }
+        drain(&mut table);
+        (sums, drains)
+    }
+
+    proptest! {
+        #[test]
+        fn sums_are_right_however_often_the_table_is_full(
+            // Keys around the 16 bytes that a slot holds, NULs and prefixes of each other among them.
+            records in prop::collection::vec(("(a|\0|abcdefghijklmnop){0,3}", 0u64..100), 0..400),
+        ) {
+            let records: Vec<_> = records.into_iter().map(|(key, n)| (key.into_bytes(), n)).collect();
+            let mut expected = BTreeMap::new();
+            records.iter().for_each(|(key, n)| *expected.entry(key.clone()).or_default() += n);
+            for bytes_max in [34_000, 1 << 20] {
+                prop_assert_eq!(&sums(Arc::new(Sum::<true>), bytes_max, &records).0, &expected);
+                prop_assert_eq!(&sums(Arc::new(Sum::<false>), bytes_max, &records).0, &expected);
+            }
+        }
+    }
+
+    #[test]
+    fn many_keys_in_little_memory_are_written_out_several_times() {
+        let records: Vec<_> = (0..20_000u64).map(|i| (i.to_string().repeat(4).into_bytes(), i)).collect();
+        let expected: BTreeMap<_, _> = records.iter().cloned().collect();
+        for fold in [Arc::new(Sum::<true>) as Arc<dyn Fold>, Arc::new(Sum::<false>)] {
+            let (found, drains) = sums(fold, 200 << 10, &records);
+            assert_eq!(found, expected);
+            // 20,000 slots alone need 640,000 bytes.
+            assert!(drains > 3, "{drains} times full");
+        }
+    }
 }

@@ -67,6 +67,7 @@ pub struct MapOutput {
     collector: Collector,
     spills: Vec<Arc<Run>>,
     records: u64,
+    record_bytes_max: usize,
 }
 
 enum Collector {
@@ -77,17 +78,31 @@ enum Collector {
 impl MapOutput {
     /// An empty output.
     pub fn new(rule: ShuffleRule, memory: TaskMemory, scratch: Scratch) -> Self {
+        let bytes_max = memory.collect_bytes();
         let collector = match &rule.fold {
-            Some(fold) => Collector::Combine(CombineTable::new(fold.clone(), memory.collect_bytes())),
-            None => Collector::Sort(SortBuffer::new(memory.collect_bytes())),
+            Some(fold) => {
+                Collector::Combine(CombineTable::new(fold.clone(), bytes_max, scratch.take_table()))
+            }
+            None => Collector::Sort(SortBuffer::new(bytes_max, scratch.take_sort())),
         };
-        Self { rule, memory, scratch, collector, spills: Vec::new(), records: 0 }
+        Self {
+            rule,
+            memory,
+            scratch,
+            collector,
+            spills: Vec::new(),
+            records: 0,
+            record_bytes_max: memory.record_bytes_max(),
+        }
     }
 
     /// Takes one record.
     #[inline]
     pub fn collect(&mut self, key: &[u8], value: &[u8]) -> Result<(), MapOutputError> {
         self.records += 1;
+        if key.len() + value.len() > self.record_bytes_max {
+            return Err(self.too_large(key, value));
+        }
         if self.fits(key, value) { Ok(()) } else { self.collect_after_spill(key, value) }
     }
 
@@ -103,11 +118,13 @@ impl MapOutput {
     }
 
     #[cold]
+    fn too_large(&self, key: &[u8], value: &[u8]) -> MapOutputError {
+        let (bytes, limit_bytes) = (key.len() + value.len(), self.record_bytes_max);
+        MapOutputError::RecordTooLarge { bytes, limit_bytes }
+    }
+
+    #[cold]
     fn collect_after_spill(&mut self, key: &[u8], value: &[u8]) -> Result<(), MapOutputError> {
-        let (bytes, limit_bytes) = (key.len() + value.len(), self.memory.record_bytes_max());
-        if bytes > limit_bytes {
-            return Err(MapOutputError::RecordTooLarge { bytes, limit_bytes });
-        }
         self.spill()?;
         if !self.fits(key, value) {
             // Larger than the whole buffer: a run of its own.
@@ -140,7 +157,14 @@ impl MapOutput {
     /// Ends the output: everything in one run.
     pub fn finish(mut self) -> Result<Run, MapOutputError> {
         self.spill()?;
-        drop(self.collector);
+        match self.collector {
+            Collector::Sort(buffer) => self.scratch.give_sort(buffer.into_memory()),
+            Collector::Combine(table) => self.scratch.give_table(table.into_memory()),
+        }
+        if self.spills.len() > 1 {
+            // The merge needs what collecting needed.
+            self.scratch.free_memory();
+        }
         let mut out = RunWriter::new(&self.scratch, self.rule.is_range());
         match self.spills.len() {
             0 => {}

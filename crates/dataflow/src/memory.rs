@@ -20,7 +20,7 @@ const READ_BYTES_MAX: usize = 512 << 10;
 /// A smaller read costs more in calls than it saves in memory.
 const READ_BYTES_MIN: usize = 32 << 10;
 /// No record may be larger, whatever the memory: block lengths are 32 bits.
-const RECORD_BYTES_MAX: usize = 1 << 30;
+pub const RECORD_BYTES_MAX: usize = 1 << 30;
 
 /// The memory of one process, divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

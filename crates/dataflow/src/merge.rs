@@ -154,3 +154,71 @@ fn fan_in(parts: &[RunPart], memory: TaskMemory) -> usize {
     }
     count.max(FAN_IN_MIN)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::Codec;
+    use crate::memory::ResidentPool;
+    use proptest::prelude::*;
+
+    type Pair = (Vec<u8>, Vec<u8>);
+
+    fn scratch(dir: &tempfile::TempDir, resident_bytes: usize) -> Scratch {
+        Scratch::create(dir.path(), ResidentPool::new(resident_bytes), Codec::Lz4).expect("scratch")
+    }
+
+    fn run(scratch: &Scratch, mut pairs: Vec<Pair>) -> RunPart {
+        pairs.sort();
+        let mut writer = RunWriter::new(scratch, false);
+        pairs.iter().for_each(|(key, value)| writer.push(0, key, value).expect("push"));
+        RunPart::whole(&Arc::new(writer.finish().expect("finish")))
+    }
+
+    fn merged(parts: Vec<RunPart>, memory: TaskMemory, scratch: &Scratch) -> Vec<Pair> {
+        let mut merge = Merge::open(merge_until_few(parts, memory, scratch).expect("merge")).expect("open");
+        let mut pairs = Vec::new();
+        while let Some(top) = merge.top() {
+            pairs.push((top.key().to_vec(), top.value().to_vec()));
+            merge.pop().expect("pop");
+        }
+        pairs
+    }
+
+    proptest! {
+        #[test]
+        fn merging_is_sorting_whether_runs_are_in_memory_or_on_disk(
+            // Keys of 0xff are as large as the mark of an ended source.
+            runs in prop::collection::vec(
+                prop::collection::vec(("[ab\0]{0,20}|\u{7f}{0,2}", "[xy]{0,2}", any::<bool>()), 0..30), 0..9)
+        ) {
+            let runs: Vec<Vec<Pair>> = runs.into_iter().map(|run| run.into_iter().map(|(key, value, high)| {
+                (if high { vec![0xff; key.len()] } else { key.into_bytes() }, value.into_bytes())
+            }).collect()).collect();
+            let mut expected = runs.concat();
+            expected.sort();
+            let dir = tempfile::tempdir().expect("tempdir");
+            for resident_bytes in [0, 1 << 20] {
+                let scratch = scratch(&dir, resident_bytes);
+                let parts = runs.iter().map(|pairs| run(&scratch, pairs.clone())).collect();
+                prop_assert_eq!(merged(parts, TaskMemory { bytes: 1 << 20 }, &scratch), expected.clone());
+            }
+        }
+    }
+
+    #[test]
+    fn more_runs_than_memory_holds_at_once_are_merged_in_passes() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let scratch = scratch(&dir, 0);
+        let pair = |i: u32| (i.wrapping_mul(2_654_435_761).to_be_bytes().to_vec(), vec![b'v'; 1000]);
+        let runs: Vec<Vec<Pair>> =
+            (0..40).map(|run| (0..100).map(|i| pair(100 * run + i)).collect()).collect();
+        let mut expected = runs.concat();
+        expected.sort();
+        let parts: Vec<RunPart> = runs.into_iter().map(|pairs| run(&scratch, pairs)).collect();
+        let written = scratch.written_bytes();
+        // Each run needs two blocks of 64 KiB, so 40 of them do not fit into 768 KiB, nor do 20.
+        assert_eq!(merged(parts, TaskMemory { bytes: 1 << 20 }, &scratch), expected);
+        assert!(scratch.written_bytes() > written, "there was no pass in between");
+    }
+}

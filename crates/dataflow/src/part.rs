@@ -1,7 +1,7 @@
 //! One file of a job's output, as one attempt writes it: invisible until the job commits.
 
 use crate::block::Codec;
-use crate::memory::TaskMemory;
+use crate::memory::{RECORD_BYTES_MAX, TaskMemory};
 use crate::run::BlockBuilder;
 use crate::run_file::RunFileWriter;
 use gristmill_dfs::{StageError, StagedFile, StagedWriter};
@@ -26,6 +26,27 @@ pub enum PartError {
         #[source]
         source: io::Error,
     },
+    /// A record does not fit into a block of a sequence file.
+    #[error(
+        "a record of {bytes} bytes is larger than the limit of {limit_bytes} bytes of sequence files ({name})"
+    )]
+    RecordTooLarge {
+        /// Which file.
+        name: String,
+        /// Key and value together.
+        bytes: usize,
+        /// [`RECORD_BYTES_MAX`].
+        limit_bytes: usize,
+    },
+}
+
+/// A file that is written, and what it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FinishedPart {
+    /// The file.
+    pub file: StagedFile,
+    /// CRC-32C of its bytes.
+    pub crc32c: u32,
 }
 
 /// A buffered output file.
@@ -34,24 +55,28 @@ pub struct PartFile {
     writer: Box<dyn StagedWriter>,
     buffer: Vec<u8>,
     write_bytes: usize,
+    crc32c: u32,
 }
 
 impl PartFile {
     pub(crate) fn new(name: String, writer: Box<dyn StagedWriter>, memory: TaskMemory) -> Self {
         let write_bytes = (memory.bytes / 16).min(WRITE_BYTES_MAX);
-        Self { name, writer, buffer: Vec::new(), write_bytes }
+        Self { name, writer, buffer: Vec::new(), write_bytes, crc32c: 0 }
     }
 
     /// Appends what `write` puts into the buffer.
     #[inline]
     pub fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), PartError> {
         write(&mut self.buffer);
-        if self.buffer.len() >= self.write_bytes { self.flush_buffer() } else { Ok(()) }
+        if self.buffer.len() < self.write_bytes {
+            return Ok(());
+        }
+        self.flush_buffer().map_err(|source| PartError::Write { name: self.name.clone(), source })
     }
 
-    fn flush_buffer(&mut self) -> Result<(), PartError> {
-        let written = self.writer.write_all(&self.buffer);
-        written.map_err(|source| PartError::Write { name: self.name.clone(), source })?;
+    fn flush_buffer(&mut self) -> io::Result<()> {
+        self.writer.write_all(&self.buffer)?;
+        self.crc32c = crc32c::crc32c_append(self.crc32c, &self.buffer);
         self.buffer.clear();
         // One huge record must not keep its memory.
         self.buffer.shrink_to(2 * self.write_bytes);
@@ -59,32 +84,55 @@ impl PartFile {
     }
 
     /// Closes the file.
-    pub fn finish(mut self) -> Result<StagedFile, PartError> {
-        self.flush_buffer()?;
-        Ok(self.writer.finish()?)
+    pub fn finish(mut self) -> Result<FinishedPart, PartError> {
+        let written = self.flush_buffer();
+        written.map_err(|source| PartError::Write { name: self.name.clone(), source })?;
+        Ok(FinishedPart { file: self.writer.finish()?, crc32c: self.crc32c })
+    }
+}
+
+impl Write for PartFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= self.write_bytes {
+            self.flush_buffer()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.flush_buffer()
     }
 }
 
 /// A sequence file: a run file with one segment.
 pub struct SequencePart {
     name: String,
-    file: RunFileWriter<Box<dyn StagedWriter>>,
+    file: RunFileWriter<PartFile>,
     block: BlockBuilder,
 }
 
 impl SequencePart {
     /// Begins a file.
     pub fn new(part: PartFile) -> Result<Self, PartError> {
-        let PartFile { name, writer, .. } = part;
-        let file = RunFileWriter::new(writer, Codec::Lz4);
+        let name = part.name.clone();
+        let file = RunFileWriter::new(part, Codec::Lz4);
         let file = file.map_err(|source| PartError::Write { name: name.clone(), source })?;
         Ok(Self { name, file, block: BlockBuilder::default() })
     }
 
     /// Adds a record.
     pub fn push(&mut self, key: &[u8], value: &[u8]) -> Result<(), PartError> {
+        let bytes = key.len() + value.len();
+        if bytes > RECORD_BYTES_MAX {
+            let (name, limit_bytes) = (self.name.clone(), RECORD_BYTES_MAX);
+            return Err(PartError::RecordTooLarge { name, bytes, limit_bytes });
+        }
+        if self.block.is_full_for(key, value) {
+            self.write_block()?;
+        }
         self.block.push(key, value);
-        if self.block.is_full() { self.write_block() } else { Ok(()) }
+        Ok(())
     }
 
     fn write_block(&mut self) -> Result<(), PartError> {
@@ -93,13 +141,13 @@ impl SequencePart {
     }
 
     /// Closes the file.
-    pub fn finish(mut self) -> Result<StagedFile, PartError> {
+    pub fn finish(mut self) -> Result<FinishedPart, PartError> {
         self.write_block()?;
         if self.block.digest().records > 0 {
             self.file.end_segment(0, self.block.digest());
         }
         let finished = self.file.finish();
-        let (writer, _) = finished.map_err(|source| PartError::Write { name: self.name, source })?;
-        Ok(writer.finish()?)
+        let (part, _) = finished.map_err(|source| PartError::Write { name: self.name, source })?;
+        part.finish()
     }
 }

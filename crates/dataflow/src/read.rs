@@ -8,7 +8,7 @@ mod window;
 
 pub use fixed::FixedReader;
 pub use lines::LineReader;
-pub use sequence::SequenceReader;
+pub use sequence::{SequenceReader, SequenceRecord};
 
 use crate::run_file::RunError;
 use gristmill_dfs::{OpenError, Uri, UriError};

@@ -47,6 +47,13 @@ pub(crate) fn sort_entries(entries: &mut [u128], compare: impl Fn(u32, u32) -> O
     }
 }
 
+/// Records looked at together when a sorted buffer is written: their order is random in memory, so the processor
+/// should wait for several at once.
+const RECORDS_AHEAD: usize = 16;
+const CACHE_LINE_BYTES: usize = 64;
+/// Lines of one record that are worth looking at: the processor itself fetches what follows in order.
+const LINES_AHEAD_MAX: usize = 3;
+
 /// Collects records until they fill their share of memory.
 pub(crate) struct SortBuffer {
     arena: Vec<u8>,
@@ -54,10 +61,26 @@ pub(crate) struct SortBuffer {
     bytes_max: usize,
 }
 
+/// The memory of a sort buffer, without its records: handed from task to task, because memory that a process
+/// has touched once is much cheaper than new memory.
+#[derive(Debug, Default)]
+pub(crate) struct SortMemory {
+    arena: Vec<u8>,
+    index: Vec<u128>,
+}
+
 impl SortBuffer {
     /// A buffer of at most `bytes_max`, at most 4 GiB (positions have 32 bits).
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { arena: Vec::new(), index: Vec::new(), bytes_max: bytes_max.min(u32::MAX as usize) }
+    pub(crate) fn new(bytes_max: usize, memory: SortMemory) -> Self {
+        let SortMemory { arena, index } = memory;
+        Self { arena, index, bytes_max: bytes_max.min(u32::MAX as usize) }
+    }
+
+    /// Forgets all records; what is left is memory.
+    pub(crate) fn into_memory(mut self) -> SortMemory {
+        self.arena.clear();
+        self.index.clear();
+        SortMemory { arena: self.arena, index: self.index }
     }
 
     /// Adds a record, or says that it does not fit beside the others.
@@ -84,13 +107,30 @@ impl SortBuffer {
     pub(crate) fn drain_into(&mut self, run: &mut RunWriter) -> Result<(), ScratchError> {
         let arena = &self.arena[..];
         sort_entries(&mut self.index, |a, b| compare_records(arena, a, b));
-        for &entry in &self.index {
-            run.push_encoded(partition(entry), encoded(arena, position(entry)))?;
+        let lines = (arena.len() / self.index.len().max(1)).div_ceil(CACHE_LINE_BYTES).min(LINES_AHEAD_MAX);
+        for entries in self.index.chunks(RECORDS_AHEAD) {
+            look_at(arena, entries, lines);
+            for &entry in entries {
+                run.push_encoded(partition(entry), encoded(arena, position(entry)))?;
+            }
         }
         self.arena.clear();
         self.index.clear();
         Ok(())
     }
+}
+
+/// Brings the beginnings of records into the cache, all at the same time.
+#[inline]
+fn look_at(arena: &[u8], entries: &[u128], lines: usize) {
+    let mut seen = 0;
+    for &entry in entries {
+        for line in 0..=lines {
+            let byte = position(entry) as usize + line * CACHE_LINE_BYTES;
+            seen ^= arena[byte.min(arena.len() - 1)];
+        }
+    }
+    std::hint::black_box(seen);
 }
 
 fn encoded(arena: &[u8], position: u32) -> &[u8] {
@@ -117,7 +157,7 @@ mod tests {
             // Few letters and long keys: most prefixes are equal, some keys are prefixes of others.
             records in prop::collection::vec((0u32..3, "[ab\0]{0,14}", "[xy]{0,2}"), 0..200)
         ) {
-            let mut buffer = SortBuffer::new(1 << 20);
+            let mut buffer = SortBuffer::new(1 << 20, SortMemory::default());
             for (partition, key, value) in &records {
                 prop_assert!(buffer.push(*partition, key.as_bytes(), value.as_bytes()));
             }
@@ -136,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_full_buffer_refuses_and_keeps_what_it_has() {
-        let mut buffer = SortBuffer::new(200);
+        let mut buffer = SortBuffer::new(200, SortMemory::default());
         assert!(buffer.push(0, b"key", &[7; 100]));
         assert!(!buffer.push(0, b"key", &[7; 100]));
         assert_eq!(buffer.index.len(), 1);

@@ -3,8 +3,7 @@
 use super::{Part, Sink};
 use crate::datum::Datum;
 use crate::print::Print;
-use gristmill_dataflow::part::{PartError, PartFile};
-use gristmill_dfs::StagedFile;
+use gristmill_dataflow::part::{FinishedPart, PartError, PartFile};
 use std::marker::PhantomData;
 
 /// Key and value, one after the other, with nothing between them or after them: for records of fixed length.
@@ -47,7 +46,7 @@ impl<K: Print, V: Print> Part<(K, V)> for RawPart<K, V> {
         })
     }
 
-    fn finish(self: Box<Self>) -> Result<StagedFile, PartError> {
+    fn finish(self: Box<Self>) -> Result<FinishedPart, PartError> {
         self.file.finish()
     }
 }

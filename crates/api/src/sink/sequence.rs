@@ -2,8 +2,7 @@
 
 use super::{Part, Sink};
 use crate::datum::Datum;
-use gristmill_dataflow::part::{PartError, PartFile, SequencePart};
-use gristmill_dfs::StagedFile;
+use gristmill_dataflow::part::{FinishedPart, PartError, PartFile, SequencePart};
 use std::marker::PhantomData;
 
 /// Pairs in Gristmill's own files: checksummed, compressed, splittable; [`Sequence`](crate::Sequence) reads them.
@@ -46,7 +45,7 @@ impl<K: Datum, V: Datum> Part<(K, V)> for PairPart<K, V> {
         self.file.push(K::bytes(key, &mut self.key), V::bytes(value, &mut self.value))
     }
 
-    fn finish(self: Box<Self>) -> Result<StagedFile, PartError> {
+    fn finish(self: Box<Self>) -> Result<FinishedPart, PartError> {
         self.file.finish()
     }
 }

@@ -3,8 +3,7 @@
 use super::{Part, Sink};
 use crate::datum::Datum;
 use crate::print::Print;
-use gristmill_dataflow::part::{PartError, PartFile};
-use gristmill_dfs::StagedFile;
+use gristmill_dataflow::part::{FinishedPart, PartError, PartFile};
 
 /// One record a line, as [`Print`] writes it; pairs as key, TAB, value. Nothing is escaped (Hadoop:
 /// `TextOutputFormat`).
@@ -46,7 +45,7 @@ impl<T: Datum + Print> Part<T> for TextPart {
         })
     }
 
-    fn finish(self: Box<Self>) -> Result<StagedFile, PartError> {
+    fn finish(self: Box<Self>) -> Result<FinishedPart, PartError> {
         self.file.finish()
     }
 }

@@ -3,13 +3,12 @@
 use super::{Part, Sink};
 use crate::datum::Datum;
 use crate::print::Print;
-use gristmill_dataflow::part::{PartError, PartFile};
-use gristmill_dfs::StagedFile;
+use gristmill_dataflow::part::{FinishedPart, PartError, PartFile};
 use std::borrow::Cow;
 use std::marker::PhantomData;
 
 /// One pair a line: key, TAB, value. TAB, LF, CR and backslash within them are written as `\t`, `\n`, `\r` and
-/// `\\`, so that [`Tsv`](crate::Tsv) reads back what was written.
+/// `\\`, so that [`Tsv`](crate::Tsv) reads back what was written, if it was text.
 #[derive(Clone, Debug)]
 pub struct TsvOutput {
     uri: String,
@@ -57,7 +56,7 @@ impl<K: Print, V: Print> Part<(K, V)> for TsvPart<K, V> {
         })
     }
 
-    fn finish(self: Box<Self>) -> Result<StagedFile, PartError> {
+    fn finish(self: Box<Self>) -> Result<FinishedPart, PartError> {
         self.file.finish()
     }
 }

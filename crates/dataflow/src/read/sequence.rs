@@ -7,6 +7,9 @@ use crate::split::FileRange;
 use gristmill_dfs::Uri;
 use std::ops::Range;
 
+/// A record of a sequence file: the file offset of its block, its key, its value.
+pub type SequenceRecord<'r> = (u64, &'r [u8], &'r [u8]);
+
 /// Reads the records of the blocks that start within a range.
 pub struct SequenceReader {
     uri: Uri,
@@ -42,8 +45,8 @@ impl SequenceReader {
         })
     }
 
-    /// The file offset of the next record's block, and its key and value; `None` after the last.
-    pub fn next_record(&mut self) -> Result<Option<(u64, &[u8], &[u8])>, ReadError> {
+    /// The next record; `None` after the last.
+    pub fn next_record(&mut self) -> Result<Option<SequenceRecord<'_>>, ReadError> {
         if self.at == self.block.len() && !self.load()? {
             return Ok(None);
         }

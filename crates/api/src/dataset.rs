@@ -31,11 +31,11 @@ pub(crate) struct Branch<T: Datum> {
 
 /// What `try_map` does with a record that its function refuses.
 struct BadRecords {
-    /// `u64::MAX` until `skip_bad` sets it: the first bad record fails the job.
+    /// Zero until `skip_bad` sets it: the first bad record fails the job.
     limit: AtomicU64,
+    /// Over all tasks of this process.
+    seen: AtomicU64,
 }
-
-const NO_SKIPPING: u64 = u64::MAX;
 
 impl<T: Datum> Dataset<T> {
     pub(crate) fn new(plan: PlanRef, branch: Branch<T>) -> Self {
@@ -121,7 +121,7 @@ impl<T: Datum> Dataset<T> {
         E: Into<Box<dyn Error + Send + Sync>>,
         F: Fn(T::Ref<'_>, &mut Emit<'_, K, V>) -> Result<(), E> + Send + Sync + 'static,
     {
-        let bad = Arc::new(BadRecords { limit: AtomicU64::new(NO_SKIPPING) });
+        let bad = Arc::new(BadRecords { limit: AtomicU64::new(0), seen: AtomicU64::new(0) });
         let f = Arc::new({
             let bad = bad.clone();
             move |record: T::Ref<'_>, out: &mut Emit<'_, K, V>| {
@@ -183,11 +183,11 @@ impl BadRecords {
     #[cold]
     fn refused(&self, source: Box<dyn Error + Send + Sync>, attempt: &mut Attempt) {
         let (limit, at) = (self.limit.load(Ordering::Relaxed), attempt.position.clone());
-        if limit == NO_SKIPPING {
+        if limit == 0 {
             return attempt.fail(TaskError::Author { at, source });
         }
         attempt.report.bad_records += 1;
-        if attempt.report.bad_records > limit {
+        if self.seen.fetch_add(1, Ordering::Relaxed) >= limit {
             attempt.fail(TaskError::TooManyBad { limit, at, source });
         }
     }

@@ -5,6 +5,7 @@ use crate::datum::Datum;
 use crate::pipe::Consumer;
 use crate::sink::Extra;
 use gristmill_dataflow::attempt::{Attempt, Position};
+use std::path::Path;
 
 /// Takes the pairs that a map or reduce function emits, its counts, and its extra outputs.
 ///
@@ -45,9 +46,9 @@ impl<'e, K: Datum, V: Datum> Emit<'e, K, V> {
 
     /// Where the current record stands: the file, and its byte offset. `None` in reduce functions and for
     /// generated rows.
-    pub fn place(&self) -> Option<(&str, u64)> {
+    pub fn place(&self) -> Option<(&Path, u64)> {
         match &self.attempt.position {
-            Position::Offset { uri, offset } => Some((uri.path().to_str()?, *offset)),
+            Position::Offset { uri, offset } => Some((uri.path(), *offset)),
             Position::Start | Position::Row(_) | Position::Key(_) => None,
         }
     }

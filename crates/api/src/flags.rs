@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// How to run the job.
+// No doc comment: clap would show it as the description of the program.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Run options")]
 pub(crate) struct RunFlags {
@@ -19,7 +19,7 @@ pub(crate) struct RunFlags {
     /// Number of reduce tasks, where the job itself does not say [default: one a thread, at least 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     reducers: Option<u32>,
-    /// Largest piece of input that one map task reads, e.g. 16MiB [default: 64MiB, or what memory allows]
+    /// Largest piece of input files that one map task reads, e.g. 16MiB [default: 64MiB, or what memory allows]
     #[arg(long, value_name = "BYTES")]
     split_size: Option<ByteSize>,
     /// Memory for the whole process, e.g. 512MiB [default: half of the machine's or container's]

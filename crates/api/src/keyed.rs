@@ -85,13 +85,12 @@ impl<K: Datum, V: Datum> Keyed<K, V> {
         self.pairs().map(f)
     }
 
-    /// Skips up to `limit` records in each task, and in the whole job, that the `try_map` before this refuses;
-    /// the job's report counts them. One more fails the job.
+    /// Skips up to `limit` records, over all tasks, that the `try_map` before this refuses; the job's report counts
+    /// them. One more fails the job; with a limit of zero the first one does.
     #[track_caller]
     pub fn skip_bad(self, limit: u64) -> Self {
         let Some(allow) = &self.allow_bad else { panic!("skip_bad belongs right after try_map") };
-        // The largest number means "not at all"; nobody wants to skip that many.
-        allow(limit.min(u64::MAX - 1));
+        allow(limit);
         self
     }
 

@@ -102,15 +102,12 @@ impl Observer for Unobserved {
 
 /// Runs the job that `job` describes in this process, on threads, and returns what it did.
 ///
-/// This is what a job program does without `--master`; programs that run several jobs call it themselves.
+/// This is what a job program does; programs that run several jobs call it themselves. What
+/// [`Plan::afterwards`] would print is not printed: the report is returned.
 pub fn run_local(options: &LocalOptions, job: impl FnOnce(&mut Plan)) -> Result<Report, JobError> {
     let mut plan = Plan::new();
     job(&mut plan);
-    let mut state = plan.into_state();
-    let afterwards = std::mem::take(&mut state.afterwards);
-    let report = run_plan(&state, options, &mut Unobserved)?;
-    afterwards.into_iter().for_each(|print| print(&report));
-    Ok(report)
+    run_plan(&plan.into_state(), options, &mut Unobserved)
 }
 
 pub(crate) fn run_plan(

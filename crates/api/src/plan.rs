@@ -24,7 +24,7 @@ pub struct Plan {
 pub(crate) type PlanRef = Rc<RefCell<PlanState>>;
 
 /// What runs once the job has committed.
-pub(crate) type Afterwards = Box<dyn FnOnce(&Report)>;
+pub(crate) type Afterwards = Box<dyn FnOnce(&Report) -> String>;
 
 #[derive(Default)]
 pub(crate) struct PlanState {
@@ -120,9 +120,10 @@ impl Plan {
         Ok(broadcast)
     }
 
-    /// Calls `print` with the job's report, once, after the job has committed, where the job was started.
-    pub fn afterwards(&mut self, print: impl FnOnce(&Report) + 'static) {
-        self.state.borrow_mut().afterwards.push(Box::new(print));
+    /// Calls `tell` with the job's report, once, after the job has committed, where the job was started; what it
+    /// returns is printed on standard output, as a line.
+    pub fn afterwards(&mut self, tell: impl FnOnce(&Report) -> String + 'static) {
+        self.state.borrow_mut().afterwards.push(Box::new(tell));
     }
 }
 

@@ -96,7 +96,9 @@ fn execute(program: &str, flags: &RunFlags, plan: Plan) -> Result<(), Box<dyn Er
     if flags.json {
         return print(&format!("{}\n", serde_json::to_string_pretty(&report)?));
     }
-    afterwards.into_iter().for_each(|print| print(&report));
+    for tell in afterwards {
+        print(&format!("{}\n", tell(&report)))?;
+    }
     show_summary(&report)
 }
 

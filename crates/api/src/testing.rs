@@ -143,12 +143,10 @@ fn execute<K: Datum, V: Datum>(
     let pairs = job(&mut plan);
     let found = Arc::new(Mutex::new(Vec::new()));
     keep(pairs, &found);
-    let mut state = plan.into_state();
-    let afterwards = std::mem::take(&mut state.afterwards);
+    let state = plan.into_state();
     let options =
         LocalOptions { job: "test".into(), threads: 2, tiny_buffers: true, ..LocalOptions::default() };
     let report = run_plan(&state, &options, &mut Unobserved)?;
-    afterwards.into_iter().for_each(|print| print(&report));
     let found = std::mem::take(&mut *found.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
     Ok((found, report))
 }

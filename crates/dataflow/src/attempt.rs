@@ -115,6 +115,7 @@ impl fmt::Display for Position {
             Self::Start => write!(f, "the start of its input"),
             Self::Offset { uri, offset } => write!(f, "offset {offset} of {uri}"),
             Self::Row(row) => write!(f, "row {row}"),
+            Self::Key(key) if key.is_empty() => write!(f, "the empty key"),
             Self::Key(key) => {
                 let shown = &key[..key.len().min(SHOWN_KEY_BYTES_MAX)];
                 write!(f, "key \"{}\"", shown.escape_ascii())

@@ -7,6 +7,7 @@ use clap::Args;
 use gristmill::{Dataset, Emit, Keyed, Lines, Plan, TextOutput, words};
 use std::process::ExitCode;
 
+/// Counts words: how often each occurs.
 #[derive(Args)]
 struct WordCount {
     /// Files, directories or globs to read

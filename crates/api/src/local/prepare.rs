@@ -10,7 +10,7 @@ use gristmill_dataflow::commit::Outputs;
 use gristmill_dataflow::map_output::ShuffleRule;
 use gristmill_dataflow::memory::{MemoryPlan, ResidentPool};
 use gristmill_dataflow::scratch::Scratch;
-use gristmill_dataflow::split::{SplitRule, plan_splits};
+use gristmill_dataflow::split::{SPLITS_MAX, SplitRule, plan_splits};
 use gristmill_dfs::{FileInfo, Uri};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -21,7 +21,7 @@ const SPLIT_BYTES: u64 = 64 << 20;
 const TASKS_MIN: u64 = 2;
 /// Directories are listed by so many threads for each core: listing waits more than it computes.
 const LISTERS_PER_THREAD: usize = 4;
-/// Generated rows of one task; a row is expected to become about 100 bytes.
+/// Generated rows of one task, unless there are too many rows; a row is expected to become about 100 bytes.
 const ROWS_PER_TASK: u64 = 640 << 10;
 
 /// A job that can run.
@@ -187,7 +187,7 @@ fn default_split_bytes(memory: MemoryPlan, combines: bool) -> u64 {
 }
 
 fn rows(count: u64) -> impl Iterator<Item = TaskInput> {
-    let tasks = count.div_ceil(ROWS_PER_TASK).max(TASKS_MIN.min(count)).min(count);
+    let tasks = count.div_ceil(ROWS_PER_TASK).clamp(TASKS_MIN.min(count), SPLITS_MAX);
     let bound = move |task: u64| (u128::from(count) * u128::from(task) / u128::from(tasks.max(1))) as u64;
     (0..tasks).map(move |task| TaskInput::Rows(bound(task)..bound(task + 1)))
 }

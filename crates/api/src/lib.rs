@@ -1,5 +1,59 @@
-//! Gristmill: batch MapReduce in Rust.
+//! Gristmill: batch MapReduce in Rust. You write map and reduce closures; this crate runs them over data that does
+//! not fit in memory, on all cores.
+//!
+//! ```text
+//!  Plan::read(source) -> Dataset -- map --> Keyed -- combine, partition, ... reduce, join --> Keyed -- write(sink)
+//!                                             ^                                                 |
+//!                                             +------------------- map, reduce again -----------+
+//! ```
+//! A program's `job` function describes this and returns; then [`main`] runs it. Maps that follow each other, or a
+//! reduce, run in the same task, record by record; each [`Keyed::reduce`] or [`Keyed::join`] is a shuffle.
+//!
+//! ```
+//! use gristmill::{Dataset, Emit, Keyed, testing};
+//!
+//! /// Mean length of lines by their first word.
+//! fn mean_lengths(lines: Dataset<String>) -> Keyed<String, f64> {
+//!     let empty = lines.counter("empty lines");
+//!     lines
+//!         .map(move |line, out: &mut Emit<String, (u64, u64)>| match line.split_whitespace().next() {
+//!             Some(word) => out.emit(word, (line.len() as u64, 1)),
+//!             None => out.count(empty, 1),
+//!         })
+//!         .combine(|sum, (bytes, lines)| *sum = (sum.0 + bytes, sum.1 + lines))
+//!         .reduce(|word, sums, out| {
+//!             let (bytes, lines) = sums.into_iter().fold((0, 0), |all, sum| (all.0 + sum.0, all.1 + sum.1));
+//!             out.emit(word, bytes as f64 / lines as f64);
+//!         })
+//! }
+//!
+//! let means = testing::run(["to be", "or", "to"], mean_lengths);
+//! assert_eq!(means, [("or".to_owned(), 2.0), ("to".to_owned(), 3.5)]);
+//! ```
+//!
+//! # Records
+//! What records, keys and values are made of are [`Datum`]s; keys are [`Key`]s, which have an order. Closures see them
+//! borrowed ([`Datum::Ref`]): `String` as `&str`, `Vec<u8>` as `&[u8]`, `(A, B)` as `(A::Ref, B::Ref)`, numbers as
+//! themselves. Your own types become data by `#[derive(Serialize, Deserialize, Datum)]`, and keys by adding `Key`.
+//!
+//! # What to know
+//! - The type of `out` is written where nothing else says what is emitted: `out: &mut Emit<String, u64>`.
+//! - Closures must be pure: they may be called again for the same record. They may capture whatever follows from the
+//!   program's arguments; what only the place where the job is started can know goes through [`Plan::broadcast`].
+//! - Values of a key come in the order of their bytes, or of [`Keyed::sort_values_by`]: output does not depend on
+//!   the order in which anything was emitted.
+//! - A record (key and value) may take up to half of a task's memory.
+//!
+//! # Reading order
+//! [`Plan`] and the sources ([`Lines`], [`Text`], [`Tsv`], [`Records`], [`Sequence`], [`Rows`]); [`Dataset`], [`Emit`],
+//! [`Keyed`], [`Values`]; the sinks ([`TextOutput`], [`TsvOutput`], [`SequenceOutput`], [`RawOutput`]); [`main`];
+//! [`testing`]. Below them: `pipe` (how steps are joined), `local` (how tasks are run).
 #![forbid(unsafe_code)]
+
+/// The README's programs compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
 
 mod broadcast;
 mod counter;

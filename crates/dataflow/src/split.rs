@@ -40,7 +40,7 @@ impl Split {
 /// How to cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SplitRule {
-    /// Largest split, bytes, at least 1 (the last of a file may be [`SPLIT_SLOP_PERCENT`] larger).
+    /// Largest split, bytes, at least 1 (the last of a file may be a tenth larger).
     pub split_bytes: u64,
     /// Files whose format allows it are cut so that there are at least this many splits.
     pub splits_min: u64,

@@ -7,9 +7,8 @@ use crate::keyed::Keyed;
 use crate::pipe::{Consumer, Pipe, each, then};
 use crate::plan::{self, Origin, PlanRef, StageSpec, Target};
 use crate::sink::{Sink, output_program};
-use gristmill_dataflow::attempt::{Attempt, Position, TaskError};
+use gristmill_dataflow::attempt::{Attempt, TaskError};
 use std::error::Error;
-use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -191,9 +190,4 @@ impl BadRecords {
             attempt.fail(TaskError::TooManyBad { limit, at, source });
         }
     }
-}
-
-/// A record whose bytes do not decode as the type that the plan says.
-pub(crate) fn undecodable(at: &Position, source: impl Display) -> TaskError {
-    TaskError::Decode { at: at.clone(), source: source.to_string().into() }
 }

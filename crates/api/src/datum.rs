@@ -38,7 +38,8 @@ pub enum Place {
     message = "`{Self}` cannot be part of a record",
     label = "this type is not a `Datum`",
     note = "for your own type, derive it: `#[derive(Serialize, Deserialize, Datum)]`",
-    note = "instead of `usize` or `isize`, whose size depends on the host, use `u64` or `i64`"
+    note = "instead of `usize` or `isize`, whose size depends on the host, use `u64` or `i64`",
+    note = "instead of a map or set, whose order is not stable, use a `Vec` of pairs or emit the pairs"
 )]
 pub trait Datum: Sized + Send + 'static {
     /// How the functions of a job see the value: borrowed from the record where that saves a copy.

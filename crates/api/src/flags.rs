@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicBool;
 #[command(next_help_heading = "Run options")]
 pub(crate) struct RunFlags {
     /// Run in this process, on so many threads [default: one a core]
-    #[arg(long, value_name = "THREADS", num_args = 0..=1, require_equals = true, global = true)]
+    #[arg(long, value_name = "THREADS", num_args = 0..=1, require_equals = true, value_parser = clap::value_parser!(u16).range(1..))]
     local: Option<Option<u16>>,
     /// Number of reduce tasks, where the job itself does not say [default: one a thread, at least 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
@@ -54,7 +54,7 @@ impl RunFlags {
         let standard = LocalOptions::default();
         LocalOptions {
             job: self.name.clone().unwrap_or_else(|| program.to_owned()),
-            threads: self.local.flatten().map_or(standard.threads, |threads| usize::from(threads).max(1)),
+            threads: self.local.flatten().map_or(standard.threads, usize::from),
             memory_bytes: self.memory.map_or(standard.memory_bytes, |size| size.0),
             reducers: self.reducers,
             split_bytes: self.split_size.map(|size| size.0),

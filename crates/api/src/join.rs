@@ -4,9 +4,10 @@
 use crate::datum::Datum;
 use crate::emit::Emit;
 use crate::key::Key;
-use crate::keyed::{Keyed, ValueForm, add_shuffle};
+use crate::keyed::{Keyed, add_shuffle};
 use crate::pipe::Pipe;
 use crate::reduce::{decode_key, for_each_group, placed};
+use crate::value_form::ValueForm;
 use crate::values::Values;
 use gristmill_dataflow::attempt::{Attempt, TaskError};
 use gristmill_dataflow::group::Groups;
@@ -19,11 +20,12 @@ const RIGHT: ValueForm = ValueForm::Side(0);
 const RIGHT_SIDE: u8 = 0;
 const LEFT: ValueForm = ValueForm::Side(1);
 
-impl<K: Key, V: Datum> Keyed<K, V> {
+impl<K: Datum, V: Datum> Keyed<K, V> {
     /// Calls `f` once for each key of either side, with the values of both.
     #[track_caller]
     pub fn cogroup<W, K2, V2, F>(self, right: Keyed<K, W>, f: F) -> Keyed<K2, V2>
     where
+        K: Key,
         W: Datum,
         K2: Datum,
         V2: Datum,
@@ -50,6 +52,7 @@ impl<K: Key, V: Datum> Keyed<K, V> {
     #[track_caller]
     pub fn join<W, K2, V2, F>(self, right: Keyed<K, W>, f: F) -> Keyed<K2, V2>
     where
+        K: Key,
         W: Datum,
         K2: Datum,
         V2: Datum,
@@ -67,6 +70,7 @@ impl<K: Key, V: Datum> Keyed<K, V> {
     #[track_caller]
     pub fn left_join<W, K2, V2, F>(self, right: Keyed<K, W>, f: F) -> Keyed<K2, V2>
     where
+        K: Key,
         W: Datum,
         K2: Datum,
         V2: Datum,
@@ -78,6 +82,7 @@ impl<K: Key, V: Datum> Keyed<K, V> {
     #[track_caller]
     fn join_as<W, K2, V2>(self, name: &str, right: Keyed<K, W>, pipe: Pipe<(K2, V2)>) -> Keyed<K2, V2>
     where
+        K: Key,
         W: Datum,
         K2: Datum,
         V2: Datum,
@@ -138,7 +143,7 @@ where
 }
 
 fn decode<'b, T: Datum>(bytes: &'b [u8], attempt: &Attempt) -> Result<T::Ref<'b>, TaskError> {
-    T::decode_all(bytes).map_err(|error| crate::dataset::undecodable(&attempt.position, error))
+    T::decode_all(bytes).map_err(|error| TaskError::undecodable(&attempt.position, error))
 }
 
 fn new_buffer(attempt: &Attempt) -> GroupBuffer {

@@ -10,6 +10,7 @@ use crate::pipe::{Pipe, Program, each};
 use crate::plan::{Origin, PlanRef, ShuffleSpec, StageSpec, Target};
 use crate::reduce;
 use crate::sink::Sink;
+use crate::value_form::{ValueForm, ValueOrder, encode_as};
 use crate::values::Values;
 use gristmill_dataflow::fold::Fold;
 use gristmill_dataflow::partition::{PARTITIONS_MAX, Partitioner};
@@ -35,25 +36,10 @@ struct Settings<V: Datum> {
     asked: Vec<&'static str>,
 }
 
-/// Appends the bytes by which a value is sorted.
-type ValueOrder<V> = Arc<dyn Fn(<V as Datum>::Ref<'_>, &mut Vec<u8>) + Send + Sync>;
-
 impl<V: Datum> Default for Settings<V> {
     fn default() -> Self {
         Self { partitioner: Partitioner::Hash, reducers: None, fold: None, order: None, asked: Vec::new() }
     }
-}
-
-/// How values look inside a shuffle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ValueForm {
-    /// The encoding alone.
-    Plain,
-    /// Order bytes, the encoding, and the number of order bytes (4, big-endian): values sort by their order
-    /// bytes, which no other value's order bytes are a prefix of.
-    Ordered,
-    /// The number of the side of a join, then the encoding.
-    Side(u8),
 }
 
 impl<K: Datum, V: Datum> Keyed<K, V> {
@@ -113,12 +99,13 @@ impl<K: Datum, V: Datum> Keyed<K, V> {
     }
 }
 
-impl<K: Key, V: Datum> Keyed<K, V> {
+impl<K: Datum, V: Datum> Keyed<K, V> {
     /// Folds values of the same key already where they are emitted, so that little is shuffled. `f` must be
     /// associative and commutative: it is called with whatever values meet, in any order, any number of times.
     #[track_caller]
     pub fn combine<F>(mut self, f: F) -> Self
     where
+        K: Key,
         F: Fn(&mut V, V::Ref<'_>) + Send + Sync + 'static,
     {
         assert!(self.shuffle.order.is_none(), "combine and sort_values_by exclude each other");
@@ -130,6 +117,7 @@ impl<K: Key, V: Datum> Keyed<K, V> {
     /// Sends each key to the partition that `f` returns; it gets the key and the number of partitions.
     pub fn partition_by<F>(mut self, f: F) -> Self
     where
+        K: Key,
         F: Fn(K::Ref<'_>, u32) -> u32 + Send + Sync + 'static,
     {
         self.shuffle.partitioner = Partitioner::Custom(Arc::new(move |key, partitions| {
@@ -142,7 +130,10 @@ impl<K: Key, V: Datum> Keyed<K, V> {
 
     /// Gives each reducer one range of keys, so that the part files, one after the other, are in total order.
     /// The ranges are chosen from a sample of the map output so that they hold about equally much.
-    pub fn range_partition(mut self) -> Self {
+    pub fn range_partition(mut self) -> Self
+    where
+        K: Key,
+    {
         self.shuffle.partitioner = Partitioner::Range;
         self.shuffle.asked.push("range_partition");
         self
@@ -150,7 +141,10 @@ impl<K: Key, V: Datum> Keyed<K, V> {
 
     /// The number of reduce tasks, whatever the command line says.
     #[track_caller]
-    pub fn reducers(mut self, count: u32) -> Self {
+    pub fn reducers(mut self, count: u32) -> Self
+    where
+        K: Key,
+    {
         assert!((1..=PARTITIONS_MAX).contains(&count), "reducers must be 1 to {PARTITIONS_MAX}, not {count}");
         self.shuffle.reducers = Some(count);
         self
@@ -161,6 +155,7 @@ impl<K: Key, V: Datum> Keyed<K, V> {
     #[track_caller]
     pub fn sort_values_by<O, F>(mut self, f: F) -> Self
     where
+        K: Key,
         O: Key,
         F: Fn(V::Ref<'_>) -> O + Send + Sync + 'static,
     {
@@ -173,6 +168,7 @@ impl<K: Key, V: Datum> Keyed<K, V> {
     /// Calls `f` once for each key, with all its values; keys come in order. It emits any number of pairs.
     pub fn reduce<K2, V2, F>(self, f: F) -> Keyed<K2, V2>
     where
+        K: Key,
         K2: Datum,
         V2: Datum,
         F: Fn(K::Ref<'_>, Values<'_, V>, &mut Emit<'_, K2, V2>) + Send + Sync + 'static,
@@ -188,6 +184,7 @@ impl<K: Key, V: Datum> Keyed<K, V> {
     /// [`reduce`](Self::reduce) with a function that may fail; then the job fails, naming the key.
     pub fn try_reduce<K2, V2, E, F>(self, f: F) -> Keyed<K2, V2>
     where
+        K: Key,
         K2: Datum,
         V2: Datum,
         E: Into<Box<dyn Error + Send + Sync>>,
@@ -204,7 +201,10 @@ impl<K: Key, V: Datum> Keyed<K, V> {
         self,
         name: &str,
         reduce: impl FnOnce(ValueForm) -> Pipe<(K2, V2)>,
-    ) -> Keyed<K2, V2> {
+    ) -> Keyed<K2, V2>
+    where
+        K: Key,
+    {
         let form = if self.shuffle.order.is_some() { ValueForm::Ordered } else { ValueForm::Plain };
         let plan = self.pairs.plan.clone();
         let shuffle = add_shuffle(&plan, self.shuffle.spec::<K>());
@@ -213,7 +213,10 @@ impl<K: Key, V: Datum> Keyed<K, V> {
     }
 
     /// Ends the stages of these pairs in `shuffle`.
-    pub(crate) fn feed(self, shuffle: usize, form: ValueForm) {
+    pub(crate) fn feed(self, shuffle: usize, form: ValueForm)
+    where
+        K: Key,
+    {
         for branch in self.pairs.branches {
             let program = shuffle_program::<K, V>(branch.pipe, form, self.shuffle.order.clone());
             let mut steps = branch.steps;
@@ -225,7 +228,10 @@ impl<K: Key, V: Datum> Keyed<K, V> {
 
     /// The settings of a join: partitioning and the number of reducers.
     #[track_caller]
-    pub(crate) fn join_spec(&self) -> ShuffleSpec {
+    pub(crate) fn join_spec(&self) -> ShuffleSpec
+    where
+        K: Key,
+    {
         assert!(self.shuffle.fold.is_none(), "combine does not go with a join: reduce first");
         assert!(self.shuffle.order.is_none(), "sort_values_by does not go with a join");
         self.shuffle.spec::<K>()
@@ -286,18 +292,4 @@ fn shuffle_program<K: Key, V: Datum>(
             pipe(input, attempt, &mut collect)
         }),
     }
-}
-
-fn encode_as<V: Datum>(form: ValueForm, order: Option<&ValueOrder<V>>, value: V::Ref<'_>, out: &mut Vec<u8>) {
-    if let ValueForm::Side(side) = form {
-        out.push(side);
-    }
-    let mut encoded = Vec::new();
-    let Some(order) = order else { return V::encode(value, Place::Last, out) };
-    V::encode(value, Place::Last, &mut encoded);
-    let again = V::decode_all(&encoded).expect("a value decodes from its own encoding");
-    order(again, out);
-    let order_bytes = out.len() as u32;
-    out.extend_from_slice(&encoded);
-    out.extend_from_slice(&order_bytes.to_be_bytes());
 }

@@ -81,6 +81,7 @@ mod size;
 mod source;
 mod summary;
 pub mod testing;
+mod value_form;
 mod values;
 mod words;
 

@@ -121,7 +121,10 @@ pub(crate) fn run_plan(
     match run.all_waves(observer).and_then(|()| run.publish(started)) {
         Ok(report) => Ok(report),
         Err(error) => {
-            run.job.outputs.abort()?;
+            // The job's own failure is what its user must see.
+            if let Err(left) = run.job.outputs.abort() {
+                eprintln!("warning: {left}");
+            }
             Err(error)
         }
     }
@@ -159,7 +162,7 @@ impl<'p> JobRun<'p> {
             for (stage, reports) in finished {
                 self.end_stage(stage, reports);
             }
-            self.job.scratch.free_memory();
+            self.job.idle.free();
         }
         Ok(())
     }

@@ -1,11 +1,10 @@
 //! The reduce step: from a shuffle's groups to an author's function.
 
-use crate::dataset::undecodable;
 use crate::datum::Datum;
 use crate::emit::Emit;
 use crate::key::Key;
-use crate::keyed::ValueForm;
 use crate::pipe::{Pipe, TaskInput};
+use crate::value_form::ValueForm;
 use crate::values::Values;
 use gristmill_dataflow::attempt::{Attempt, TaskError};
 use gristmill_dataflow::group::Groups;
@@ -74,5 +73,5 @@ pub(crate) fn decode_key<'c, K: Key>(
 ) -> Result<K::Ref<'c>, TaskError> {
     copy.clear();
     copy.extend_from_slice(key);
-    K::decode_key_all(copy).map_err(|error| undecodable(&attempt.position, error))
+    K::decode_key_all(copy).map_err(|error| TaskError::undecodable(&attempt.position, error))
 }

@@ -55,6 +55,8 @@ pub enum Input {
         splittable: bool,
         /// Length of a record, 1 if it varies.
         align_bytes: u64,
+        /// Whether every file has a header, so that an empty one is damaged.
+        headed: bool,
     },
     /// Generated records.
     Rows {

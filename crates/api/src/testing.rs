@@ -113,7 +113,7 @@ impl<T: Datum> Source for Memory<T> {
         for row in rows.clone() {
             attempt.position = Position::Row(row);
             let record = T::decode_all(&self.records[row as usize]);
-            let record = record.map_err(|error| crate::dataset::undecodable(&attempt.position, error))?;
+            let record = record.map_err(|error| TaskError::undecodable(&attempt.position, error))?;
             consumer.take(record, attempt);
             attempt.record_done()?;
         }

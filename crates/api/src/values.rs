@@ -1,7 +1,7 @@
 //! The values of one key.
 
 use crate::datum::Datum;
-use crate::keyed::ValueForm;
+use crate::value_form::ValueForm;
 use gristmill_dataflow::attempt::TaskError;
 use gristmill_dataflow::group::Groups;
 use gristmill_dataflow::group_buffer::BufferedValues;
@@ -82,20 +82,6 @@ impl<'a, V: Datum> Values<'a, V> {
             count += 1;
         }
         count
-    }
-}
-
-impl ValueForm {
-    /// The value's own encoding within its bytes in the shuffle.
-    #[inline]
-    pub(crate) fn payload(self, bytes: &[u8]) -> &[u8] {
-        match self {
-            Self::Plain => bytes,
-            Self::Side(_) => bytes.get(1..).unwrap_or(&[]),
-            Self::Ordered => bytes.split_last_chunk::<4>().map_or(&[], |(rest, order_bytes)| {
-                rest.get(u32::from_be_bytes(*order_bytes) as usize..).unwrap_or(&[])
-            }),
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! One try at a task: where it stands, what it has counted and written, and why it failed.
 
 use crate::commit::Outputs;
+use crate::idle::IdleBuffers;
 use crate::map_output::{MapOutput, MapOutputError, ShuffleRule};
 use crate::memory::TaskMemory;
 use crate::merge::MergeError;
@@ -109,6 +110,13 @@ pub enum Position {
     Key(Vec<u8>),
 }
 
+impl TaskError {
+    /// A record whose bytes are not what the job's types say.
+    pub fn undecodable(at: &Position, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Decode { at: at.clone(), source: Box::new(source) }
+    }
+}
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -144,6 +152,8 @@ pub struct AttemptContext {
     pub memory: TaskMemory,
     /// Where runs go.
     pub scratch: Scratch,
+    /// Buffers of attempts before this one.
+    pub idle: IdleBuffers,
     /// The job's outputs.
     pub outputs: Arc<Outputs>,
     /// Set when the job ends early.
@@ -264,7 +274,8 @@ impl Attempt {
     /// Begins a map output.
     pub fn begin_map_output(&mut self, rule: ShuffleRule) {
         let memory = self.memory();
-        self.map_output = Some(MapOutput::new(rule, memory, self.context.scratch.clone()));
+        self.map_output =
+            Some(MapOutput::new(rule, memory, self.context.scratch.clone(), self.context.idle.clone()));
     }
 
     /// Takes a record for the shuffle.

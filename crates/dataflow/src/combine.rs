@@ -10,7 +10,8 @@
 use crate::cells::{Cell, Cells};
 use crate::fold::Fold;
 use crate::partition::Partitioner;
-use crate::run::{RunWriter, prefix};
+use crate::prefix::prefix;
+use crate::run_writer::RunWriter;
 use crate::scratch::ScratchError;
 use crate::sort::{entry, partition, position, sort_entries};
 use std::hash::{BuildHasher, RandomState};
@@ -295,8 +296,9 @@ fn mix(a: u64, b: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::block::Codec;
+    use crate::cursor::Cursor;
     use crate::memory::ResidentPool;
-    use crate::run::{Cursor, RunPart};
+    use crate::run::RunPart;
     use crate::scratch::Scratch;
     use proptest::prelude::*;
     use std::collections::BTreeMap;

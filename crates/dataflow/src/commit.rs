@@ -2,7 +2,9 @@
 
 use crate::memory::TaskMemory;
 use crate::part::{PartError, PartFile};
-use gristmill_dfs::{Existing, StageError, StagedFile, Staging, Uri, UriError};
+use gristmill_dfs::{Existing, FileInfo, ResolveError, StageError, StagedFile, Staging, Uri, UriError};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 /// Why outputs cannot be begun or committed.
@@ -14,6 +16,26 @@ pub enum CommitError {
     /// A store refused.
     #[error(transparent)]
     Stage(#[from] StageError),
+    /// It cannot be found out where an output's name leads.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// One output could not be published, and another one that was could not be taken back.
+    #[error("{error}; and an output that had appeared already could not be taken back: {stuck}")]
+    HalfPublished {
+        /// Why the one could not be published.
+        #[source]
+        error: Box<StageError>,
+        /// Why the other could not be taken back.
+        stuck: Box<StageError>,
+    },
+    /// Replacing an output would delete what the job reads.
+    #[error("the input {input} is in the output {output}, which the job would replace")]
+    InputInOutput {
+        /// A file.
+        input: Uri,
+        /// The output.
+        output: Uri,
+    },
     /// Two outputs have the same place, or one lies within the other.
     #[error("the outputs {first} and {second} overlap: give each a directory of its own")]
     Overlap {
@@ -32,11 +54,7 @@ pub struct Outputs {
 impl Outputs {
     /// Stages every output; nothing is visible.
     pub fn stage(uris: &[Uri], job_id: &str, existing: Existing) -> Result<Self, CommitError> {
-        for (index, first) in uris.iter().enumerate() {
-            if let Some(second) = uris[index + 1..].iter().find(|second| overlap(first, second)) {
-                return Err(CommitError::Overlap { first: first.clone(), second: second.clone() });
-            }
-        }
+        refuse_overlap(uris)?;
         // If one cannot be staged, dropping the others removes what they made.
         let stage = |uri: &Uri| Ok(uri.store()?.stage(uri, job_id, existing)?);
         let stagings = uris.iter().map(stage).collect::<Result<Vec<_>, CommitError>>()?;
@@ -64,15 +82,32 @@ impl Outputs {
         Ok(PartFile::new(name.to_owned(), writer, memory))
     }
 
-    /// Publishes `files` of the winning attempts. Each output appears whole, at one moment; several outputs
-    /// appear one after the other.
+    /// Publishes `files` of the winning attempts. Each output appears whole, at one moment; several outputs appear
+    /// one after the other, and if one of them cannot, those before it vanish again. (A process that dies between
+    /// two of them leaves the first.)
     pub fn publish(&self, files: &[(usize, StagedFile)], manifest: &[u8]) -> Result<(), CommitError> {
         for (number, staging) in self.stagings.iter().enumerate() {
             let own = files.iter().filter(|(output, _)| *output == number);
             let own: Vec<StagedFile> = own.map(|(_, file)| file.clone()).collect();
-            staging.publish(&own, manifest)?;
+            if let Err(error) = staging.publish(&own, manifest) {
+                return Err(self.retract(number, error));
+            }
+        }
+        // The outputs are there: that something else could not be removed must not look like a failure.
+        for error in self.stagings.iter().filter_map(|staging| staging.conclude().err()) {
+            eprintln!("warning: {error}");
         }
         Ok(())
+    }
+
+    /// Takes back the first `published` outputs because of `error`.
+    fn retract(&self, published: usize, error: StageError) -> CommitError {
+        for staging in self.stagings[..published].iter().rev() {
+            if let Err(stuck) = staging.retract() {
+                return CommitError::HalfPublished { error: Box::new(error), stuck: Box::new(stuck) };
+            }
+        }
+        error.into()
     }
 
     /// Removes everything that was staged.
@@ -84,6 +119,45 @@ impl Outputs {
     }
 }
 
-fn overlap(a: &Uri, b: &Uri) -> bool {
-    a.path().starts_with(b.path()) || b.path().starts_with(a.path())
+/// Outputs within each other would publish parts of each other.
+fn refuse_overlap(uris: &[Uri]) -> Result<(), CommitError> {
+    let places = uris.iter().map(|uri| Ok(uri.store()?.resolve(uri)?));
+    let places = places.collect::<Result<Vec<Uri>, CommitError>>()?;
+    for (index, first) in places.iter().enumerate() {
+        for (other, second) in places.iter().enumerate().skip(index + 1) {
+            if is_within(first, second) || is_within(second, first) {
+                return Err(CommitError::Overlap { first: uris[index].clone(), second: uris[other].clone() });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses to replace an output that holds `input`, or is it.
+pub fn refuse_input_in_output(inputs: &[FileInfo], outputs: &[Uri]) -> Result<(), CommitError> {
+    for output in outputs {
+        let place = output.store()?.resolve(output)?;
+        // Inputs share directories: each is resolved once.
+        let mut directories: HashMap<PathBuf, bool> = HashMap::new();
+        for input in inputs {
+            let directory = input.uri.path().parent().unwrap_or(Path::new("/")).to_path_buf();
+            let held = match directories.get(&directory) {
+                Some(&held) => held,
+                None => {
+                    let held = is_within(&input.uri.store()?.resolve(&input.uri)?, &place);
+                    directories.insert(directory, held);
+                    held
+                }
+            };
+            if held {
+                let (input, output) = (input.uri.clone(), output.clone());
+                return Err(CommitError::InputInOutput { input, output });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_within(inner: &Uri, outer: &Uri) -> bool {
+    inner.path().starts_with(outer.path())
 }

@@ -1,7 +1,9 @@
 //! Some values of one group, kept to be read several times: in memory while they are few, else in a run.
 
+use crate::cursor::Cursor;
 use crate::memory::TaskMemory;
-use crate::run::{Cursor, ReadRunError, Run, RunPart, RunWriter};
+use crate::run::{ReadRunError, Run, RunPart};
+use crate::run_writer::RunWriter;
 use crate::scratch::{Scratch, ScratchError};
 use std::sync::Arc;
 

@@ -8,8 +8,8 @@
 //!           shuffle: parts of all map outputs -> merge -> group -> (author's reduce) -> part -> commit
 //! ```
 //! Modules in reading order: [`memory`] (who may use how much), [`split`], [`read`], [`attempt`] (a task's one
-//! try), [`map_output`] with [`partition`], `combine` (`cells`, [`fold`]), `sort`; [`run`] and [`run_file`] over
-//! [`block`]; [`scratch`]; `merge`, [`range`], [`shuffle`], [`group`] ([`group_buffer`]); [`part`] and [`commit`].
+//! try), [`map_output`] with [`partition`], `combine` (`cells`, [`fold`]), `sort` ([`idle`]); [`run`], `run_writer`
+//! and `cursor`, [`run_file`] over [`block`]; [`scratch`]; `merge`, [`range`], [`shuffle`], [`group`] ([`group_buffer`]); [`part`] and [`commit`].
 #![forbid(unsafe_code)]
 
 pub mod attempt;
@@ -17,19 +17,23 @@ pub mod block;
 mod cells;
 mod combine;
 pub mod commit;
+mod cursor;
 pub mod digest;
 pub mod fold;
 pub mod group;
 pub mod group_buffer;
+pub mod idle;
 pub mod map_output;
 pub mod memory;
 mod merge;
 pub mod part;
 pub mod partition;
+mod prefix;
 pub mod range;
 pub mod read;
 pub mod run;
 pub mod run_file;
+mod run_writer;
 pub mod scratch;
 pub mod shuffle;
 mod sort;

@@ -7,10 +7,12 @@
 use crate::combine::CombineTable;
 use crate::fold::Fold;
 use crate::group::Groups;
+use crate::idle::IdleBuffers;
 use crate::memory::TaskMemory;
 use crate::merge::{Merge, MergeError, merge_until_few};
 use crate::partition::Partitioner;
-use crate::run::{Run, RunPart, RunWriter};
+use crate::run::{Run, RunPart};
+use crate::run_writer::RunWriter;
 use crate::scratch::{Scratch, ScratchError};
 use crate::sort::SortBuffer;
 use std::sync::Arc;
@@ -64,6 +66,7 @@ pub struct MapOutput {
     rule: ShuffleRule,
     memory: TaskMemory,
     scratch: Scratch,
+    idle: IdleBuffers,
     collector: Collector,
     spills: Vec<Arc<Run>>,
     records: u64,
@@ -77,18 +80,17 @@ enum Collector {
 
 impl MapOutput {
     /// An empty output.
-    pub fn new(rule: ShuffleRule, memory: TaskMemory, scratch: Scratch) -> Self {
+    pub fn new(rule: ShuffleRule, memory: TaskMemory, scratch: Scratch, idle: IdleBuffers) -> Self {
         let bytes_max = memory.collect_bytes();
         let collector = match &rule.fold {
-            Some(fold) => {
-                Collector::Combine(CombineTable::new(fold.clone(), bytes_max, scratch.take_table()))
-            }
-            None => Collector::Sort(SortBuffer::new(bytes_max, scratch.take_sort())),
+            Some(fold) => Collector::Combine(CombineTable::new(fold.clone(), bytes_max, idle.take_table())),
+            None => Collector::Sort(SortBuffer::new(bytes_max, idle.take_sort())),
         };
         Self {
             rule,
             memory,
             scratch,
+            idle,
             collector,
             spills: Vec::new(),
             records: 0,
@@ -158,12 +160,12 @@ impl MapOutput {
     pub fn finish(mut self) -> Result<Run, MapOutputError> {
         self.spill()?;
         match self.collector {
-            Collector::Sort(buffer) => self.scratch.give_sort(buffer.into_memory()),
-            Collector::Combine(table) => self.scratch.give_table(table.into_memory()),
+            Collector::Sort(buffer) => self.idle.give_sort(buffer.into_memory()),
+            Collector::Combine(table) => self.idle.give_table(table.into_memory()),
         }
         if self.spills.len() > 1 {
             // The merge needs what collecting needed.
-            self.scratch.free_memory();
+            self.idle.free();
         }
         let mut out = RunWriter::new(&self.scratch, self.rule.is_range());
         match self.spills.len() {

@@ -1,7 +1,9 @@
 //! Merges sorted runs into one sorted sequence: a tournament in which only the last winner's path is replayed.
 
+use crate::cursor::Cursor;
 use crate::memory::TaskMemory;
-use crate::run::{Cursor, ReadRunError, Run, RunPart, RunWriter};
+use crate::run::{ReadRunError, Run, RunPart};
+use crate::run_writer::RunWriter;
 use crate::scratch::{Scratch, ScratchError};
 use std::sync::Arc;
 use thiserror::Error;

@@ -2,8 +2,8 @@
 
 use crate::block::Codec;
 use crate::memory::{RECORD_BYTES_MAX, TaskMemory};
-use crate::run::BlockBuilder;
 use crate::run_file::RunFileWriter;
+use crate::run_writer::BlockBuilder;
 use gristmill_dfs::{StageError, StagedFile, StagedWriter};
 use std::io::{self, Write};
 use thiserror::Error;

@@ -24,14 +24,14 @@ impl RangeCuts {
         let total: u64 = sample.iter().map(|(_, bytes)| bytes).sum();
         let mut cuts: Vec<Arc<[u8]>> = Vec::new();
         let mut below = 0u64;
+        // A cut at the least key of all would leave nothing below it.
+        let mut last = sample.first().map_or(&[][..], |(key, _)| key);
         for (key, bytes) in sample {
-            let wanted =
-                (u128::from(total) * (cuts.len() as u128 + 1) / u128::from(partitions.max(1))) as u64;
-            if cuts.len() + 1 < partitions as usize
-                && below >= wanted
-                && cuts.last().is_none_or(|cut| **cut < *key)
-            {
+            let share = cuts.len() as u128 + 1;
+            let wanted = (u128::from(total) * share / u128::from(partitions.max(1))) as u64;
+            if share < partitions.into() && below >= wanted && key > last {
                 cuts.push(key.into());
+                last = key;
             }
             below += bytes;
         }
@@ -53,8 +53,9 @@ impl RangeCuts {
 mod tests {
     use super::*;
     use crate::block::Codec;
+    use crate::cursor::Cursor;
     use crate::memory::ResidentPool;
-    use crate::run::{Cursor, RunWriter};
+    use crate::run_writer::RunWriter;
     use crate::scratch::Scratch;
     use proptest::prelude::*;
 

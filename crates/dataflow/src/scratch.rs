@@ -2,17 +2,15 @@
 //! process left is swept by the next one.
 
 use crate::block::Codec;
-use crate::combine::TableMemory;
 use crate::memory::ResidentPool;
-use crate::sort::SortMemory;
 use gristmill_dfs::ReadAt;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use thiserror::Error;
 
@@ -23,7 +21,7 @@ const UNLOCKED_AGE_MIN: Duration = Duration::from_secs(3600);
 
 /// Why scratch space cannot be used.
 #[derive(Debug, Error)]
-#[error("cannot {action} scratch file {}: {source}", path.display())]
+#[error("cannot {action} {} for scratch space: {source}", path.display())]
 pub struct ScratchError {
     /// "create", "write", ...
     pub action: &'static str,
@@ -49,9 +47,6 @@ struct Inner {
     written_bytes: AtomicU64,
     resident: ResidentPool,
     codec: Codec,
-    /// Collecting memory that no task uses at the moment: at most one for each task that ran at once.
-    sorts: Mutex<Vec<SortMemory>>,
-    tables: Mutex<Vec<TableMemory>>,
 }
 
 impl Scratch {
@@ -66,8 +61,7 @@ impl Scratch {
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|errno| error("lock", &lock_path, errno.into()))?;
         let (next_file, written_bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-        let (sorts, tables) = (Mutex::default(), Mutex::default());
-        let inner = Inner { dir, _lock: lock, next_file, written_bytes, resident, codec, sorts, tables };
+        let inner = Inner { dir, _lock: lock, next_file, written_bytes, resident, codec };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -79,28 +73,6 @@ impl Scratch {
     /// The memory that finished runs may use.
     pub fn resident(&self) -> &ResidentPool {
         &self.inner.resident
-    }
-
-    /// Gives idle collecting memory back to the system: tasks that do not collect need it.
-    pub fn free_memory(&self) {
-        lock(&self.inner.sorts).clear();
-        lock(&self.inner.tables).clear();
-    }
-
-    pub(crate) fn take_sort(&self) -> SortMemory {
-        lock(&self.inner.sorts).pop().unwrap_or_default()
-    }
-
-    pub(crate) fn give_sort(&self, memory: SortMemory) {
-        lock(&self.inner.sorts).push(memory);
-    }
-
-    pub(crate) fn take_table(&self) -> TableMemory {
-        lock(&self.inner.tables).pop().unwrap_or_default()
-    }
-
-    pub(crate) fn give_table(&self, memory: TableMemory) {
-        lock(&self.inner.tables).push(memory);
     }
 
     /// Removes the directory under the feet of whoever still uses it: for a process that is about to end.
@@ -123,11 +95,6 @@ impl Scratch {
         let file = File::create_new(&path).map_err(|source| error("create", &path, source))?;
         Ok((ScratchFile { path, _dir: self.clone() }, file))
     }
-}
-
-/// Memory without contents cannot be left in a bad state by a panic.
-fn lock<T>(memory: &Mutex<T>) -> MutexGuard<'_, T> {
-    memory.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Inner {

@@ -6,7 +6,8 @@
 //! what is in it.
 
 use crate::block::{put_record, record_at};
-use crate::run::{RunWriter, prefix};
+use crate::prefix::prefix;
+use crate::run_writer::RunWriter;
 use crate::scratch::ScratchError;
 use std::cmp::Ordering;
 

@@ -48,16 +48,18 @@ pub struct SplitRule {
     pub splittable: bool,
     /// Cuts fall on multiples of this (fixed-length records), 1 otherwise.
     pub align_bytes: u64,
+    /// Files of this format are never empty: an empty one is read, so that the reader says that it is damaged.
+    pub headed: bool,
 }
 
-/// Cuts `files`, in their order, into splits. Empty files are in no split.
+/// Cuts `files`, in their order, into splits. Empty files are in no split, unless their format has a header.
 pub fn plan_splits(files: &[FileInfo], rule: SplitRule) -> Vec<Split> {
     let total: u64 = files.iter().map(|file| file.bytes).sum();
     let wanted = total.div_ceil(rule.splits_min.max(1)).min(rule.split_bytes).max(total.div_ceil(SPLITS_MAX));
     let align = rule.align_bytes.max(1);
     let target = wanted.max(1).div_ceil(align) * align;
     let mut packer = Packer::new(files, rule);
-    for file in files.iter().filter(|file| file.bytes > 0) {
+    for file in files.iter().filter(|file| file.bytes > 0 || rule.headed) {
         if !rule.splittable || file.bytes <= target {
             packer.pack(whole(file));
         } else {
@@ -139,7 +141,7 @@ mod tests {
     }
 
     fn rule(split_bytes: u64, splits_min: u64) -> SplitRule {
-        SplitRule { split_bytes, splits_min, splittable: true, align_bytes: 1 }
+        SplitRule { split_bytes, splits_min, splittable: true, align_bytes: 1, headed: false }
     }
 
     fn lengths(splits: &[Split]) -> Vec<u64> {

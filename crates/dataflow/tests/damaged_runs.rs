@@ -1,6 +1,7 @@
 //! Run files on disks that flip bits and lose ends: reading gives the right records or an error, and nothing else.
 
 use gristmill_dataflow::block::Codec;
+use gristmill_dataflow::idle::IdleBuffers;
 use gristmill_dataflow::map_output::{MapOutput, ShuffleRule};
 use gristmill_dataflow::memory::{ResidentPool, TaskMemory};
 use gristmill_dataflow::partition::Partitioner;
@@ -35,7 +36,7 @@ impl Stored {
         // Without resident memory every run is a file.
         let scratch = Scratch::create(dir.path(), ResidentPool::new(0), Codec::Lz4).expect("scratch");
         let rule = ShuffleRule { partitioner: Partitioner::Hash, partitions: 3, fold: None };
-        let mut output = MapOutput::new(rule.clone(), MEMORY, scratch.clone());
+        let mut output = MapOutput::new(rule.clone(), MEMORY, scratch.clone(), IdleBuffers::default());
         for n in 0..30u32 {
             output.collect(format!("key {n}").as_bytes(), &n.to_be_bytes()).expect("it fits");
         }

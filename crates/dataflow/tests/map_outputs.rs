@@ -5,6 +5,7 @@ use gristmill_dataflow::block::Codec;
 use gristmill_dataflow::digest::Digest;
 use gristmill_dataflow::fold::Fold;
 use gristmill_dataflow::group::Groups;
+use gristmill_dataflow::idle::IdleBuffers;
 use gristmill_dataflow::map_output::{MapOutput, ShuffleRule};
 use gristmill_dataflow::memory::{ResidentPool, TaskMemory};
 use gristmill_dataflow::partition::Partitioner;
@@ -57,7 +58,7 @@ fn attempt(
     let scratch = Scratch::create(dir.path(), resident, Codec::Lz4).expect("scratch");
     let rule = ShuffleRule { partitioner: Partitioner::Hash, partitions: 5, fold };
     let memory = TaskMemory { bytes: task_bytes };
-    let mut output = MapOutput::new(rule.clone(), memory, scratch.clone());
+    let mut output = MapOutput::new(rule.clone(), memory, scratch.clone(), IdleBuffers::default());
     records.iter().for_each(|(key, value)| output.collect(key, value).expect("it fits"));
     let run = Arc::new(output.finish().expect("a run"));
     Output { run, rule, scratch, memory, _dir: dir }

@@ -10,6 +10,7 @@
 //! ```
 //!
 //! Both take the setting `#[datum(crate = "path")]`, for a crate that knows `gristmill` by another path.
+#![forbid(unsafe_code)]
 
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};

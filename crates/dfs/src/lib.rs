@@ -11,6 +11,7 @@
 //! Modules, in reading order: `uri` (what a user writes), `store` (what any file system does, and how it
 //! fails), `local` (the file system of this machine). Other file systems come behind the same traits; until
 //! they do, their URIs are refused with [`UriError::UnsupportedScheme`].
+#![forbid(unsafe_code)]
 
 mod local;
 mod store;
@@ -18,7 +19,7 @@ mod uri;
 
 pub use local::{LocalStore, PatternError};
 pub use store::{
-    Existing, FileInfo, ListError, OpenError, ReadAt, SUCCESS_FILE, StageError, StagedFile, StagedWriter,
-    Staging, Store,
+    Existing, FileInfo, ListError, OpenError, ReadAt, ResolveError, SUCCESS_FILE, StageError, StagedFile,
+    StagedWriter, Staging, Store,
 };
 pub use uri::{Uri, UriError};

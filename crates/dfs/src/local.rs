@@ -9,12 +9,15 @@ mod staging_directory;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
 pub use glob::PatternError;
 
-use crate::store::{Existing, FileInfo, ListError, OpenError, ReadAt, StageError, Staging, Store};
+use crate::store::{
+    Existing, FileInfo, ListError, OpenError, ReadAt, ResolveError, StageError, Staging, Store,
+};
 use crate::uri::Uri;
 
 /// The files of this machine.
@@ -44,9 +47,30 @@ impl Store for LocalStore {
         Ok(Box::new(LocalFile { file: opened, bytes: metadata.len() }))
     }
 
+    fn resolve(&self, uri: &Uri) -> Result<Uri, ResolveError> {
+        resolve(uri.path()).map(Uri::local).map_err(|source| ResolveError { uri: uri.clone(), source })
+    }
+
     fn stage(&self, output: &Uri, job_id: &str, existing: Existing) -> Result<Box<dyn Staging>, StageError> {
         Ok(Box::new(staging::LocalStaging::begin(output, job_id, existing)?))
     }
+}
+
+/// Resolves as much of `path` as exists; the rest is taken as it is written.
+fn resolve(path: &Path) -> io::Result<PathBuf> {
+    match path.canonicalize() {
+        Err(error) if is_absence(&error) => {}
+        resolved => return resolved,
+    }
+    let (parent, name) = (path.parent().unwrap_or(path), path.file_name());
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let mut resolved = if parent == path { path.to_path_buf() } else { resolve(parent)? };
+    match name {
+        Some(name) => resolved.push(name),
+        // `..` of something that does not exist.
+        None => drop(resolved.pop()),
+    }
+    Ok(resolved)
 }
 
 struct LocalFile {
@@ -84,6 +108,19 @@ mod tests {
         assert_eq!(file.read_at(&mut buffer, 7).unwrap(), 5);
         assert_eq!(&buffer, b"world");
         assert_eq!(file.read_at(&mut buffer, 12).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_place_has_one_name_whether_it_exists_or_not() {
+        let home = tempfile::tempdir().unwrap();
+        fs::create_dir(home.path().join("there")).unwrap();
+        std::os::unix::fs::symlink("there", home.path().join("link")).unwrap();
+        let resolve = |path: &str| LocalStore.resolve(&Uri::local(home.path().join(path))).unwrap();
+        assert_eq!(resolve("there/../link/new/below"), resolve("there/new/below"));
+        assert_eq!(resolve("new/../there"), resolve("link"));
+        assert_ne!(resolve("there/new"), resolve("there/old"));
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(LocalStore.resolve(&Uri::local("absent/x")).unwrap(), Uri::local(here.join("absent/x")));
     }
 
     #[test]

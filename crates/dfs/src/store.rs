@@ -26,6 +26,10 @@ pub trait Store: Send + Sync {
     /// Opens one file to read it at any offset.
     fn open(&self, file: &Uri) -> Result<Box<dyn ReadAt>, OpenError>;
 
+    /// The one name of what `uri` names, whether it exists or not: absolute, links followed and `..` resolved as far
+    /// as the path exists. Two names of one place have equal answers.
+    fn resolve(&self, uri: &Uri) -> Result<Uri, ResolveError>;
+
     /// Begins an invisible output: nothing is at `output` until [`Staging::publish`].
     fn stage(&self, output: &Uri, job_id: &str, existing: Existing) -> Result<Box<dyn Staging>, StageError>;
 }
@@ -57,7 +61,8 @@ pub enum Existing {
     Overwrite,
 }
 
-/// The files of one output, written by attempts and invisible until published. Dropping it aborts it.
+/// The files of one output, written by attempts and invisible until published. Dropping it aborts it, or
+/// concludes it if it was published.
 pub trait Staging: Send + Sync {
     /// Begins a file of one attempt. `name` is relative to the output, as `part-r-00000` or `day=1/part-m-00002`.
     fn create(&self, attempt: &str, name: &str) -> Result<Box<dyn StagedWriter>, StageError>;
@@ -68,6 +73,13 @@ pub trait Staging: Send + Sync {
     /// The one moment at which the output appears: exactly `files`, and [`SUCCESS_FILE`] with `manifest` as its
     /// body. When it fails nothing has appeared, and all that is left to do is to abort.
     fn publish(&self, files: &[StagedFile], manifest: &[u8]) -> Result<(), StageError>;
+
+    /// Undoes `publish`, for a job another output of which could not be published: the output is gone again, and
+    /// what it replaced is back. Impossible after `conclude`.
+    fn retract(&self) -> Result<(), StageError>;
+
+    /// Ends a published output for good: what it replaced is deleted.
+    fn conclude(&self) -> Result<(), StageError>;
 
     /// Removes everything that was staged. Does nothing after `publish` or another `abort`.
     fn abort(&self) -> Result<(), StageError>;
@@ -88,6 +100,17 @@ pub struct StagedFile {
     pub name: String,
     /// Its length.
     pub bytes: u64,
+}
+
+/// Why a name could not be resolved.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot find out where {uri} leads: {source}")]
+pub struct ResolveError {
+    /// The name.
+    pub uri: Uri,
+    /// Why.
+    #[source]
+    pub source: io::Error,
 }
 
 /// Why a pattern could not be listed.

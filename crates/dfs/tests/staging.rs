@@ -59,6 +59,7 @@ fn an_output_appears_whole_and_nothing_else_is_left() {
         [write(&*staging, "a1", "part-r-00000", "one"), write(&*staging, "a2", "day=1/part-r-00001", "two")];
     assert!(!output.exists());
     staging.publish(&files, b"{}").unwrap();
+    staging.conclude().unwrap();
     let expected =
         ["out/", "out/_SUCCESS={}", "out/day=1/", "out/day=1/part-r-00001=two", "out/part-r-00000=one"];
     assert_eq!(tree(home.path()), expected);
@@ -82,6 +83,7 @@ fn only_winners_are_published() {
     staging.discard(&discarded).unwrap();
     staging.discard(&discarded).unwrap();
     staging.publish(&[fast], b"").unwrap();
+    staging.conclude().unwrap();
     assert_eq!(tree(home.path()), ["out/", "out/_SUCCESS=", "out/part=fast"]);
     assert_eq!(slow.attempt, "slow");
 }
@@ -140,6 +142,7 @@ fn missing_parents_are_made_when_the_output_appears() {
     let staging = stage_new(&home.path().join("a/b/out"));
     assert!(!home.path().join("a").exists());
     staging.publish(&[], b"").unwrap();
+    staging.conclude().unwrap();
     assert_eq!(tree(home.path()), ["a/", "a/b/", "a/b/out/", "a/b/out/_SUCCESS="]);
 }
 
@@ -189,6 +192,7 @@ fn an_overwritten_output_stays_until_the_new_one_appears() {
         let file = write(&*staging, "a1", "part", "new");
         assert_eq!(fs::read_to_string(home.path().join(old)).unwrap(), "old");
         staging.publish(&[file], b"").unwrap();
+        staging.conclude().unwrap();
         assert_eq!(tree(home.path()), ["out/", "out/_SUCCESS=", "out/part=new"]);
     }
 }
@@ -293,6 +297,7 @@ fn an_attempt_creates_a_name_once() {
     let file = write(&*staging, "a1", "part", "first");
     assert!(matches!(staging.create("a1", "part"), Err(StageError::Create { .. })));
     staging.publish(&[file], b"").unwrap();
+    staging.conclude().unwrap();
     assert_eq!(fs::read_to_string(home.path().join("out/part")).unwrap(), "first");
 }
 
@@ -321,6 +326,7 @@ fn the_next_job_sweeps_what_a_dead_one_left_and_spares_the_living() {
     let file = write(&*living, "a1", "part", "one");
     let other = LocalStore.stage(&output("two"), "job-2", Existing::Refuse).unwrap();
     living.publish(&[file], b"").unwrap();
+    living.conclude().unwrap();
     other.abort().unwrap();
     assert_eq!(tree(home.path()), ["one/", "one/_SUCCESS=", "one/part=one"]);
 }
@@ -343,4 +349,34 @@ fn what_is_being_staged_is_not_listed() {
     write(&*staging, "a1", "part", "x");
     let listed = LocalStore.list(&Uri::local(home.path()), 1).unwrap();
     assert_eq!(listed.iter().map(|file| file.uri.name().to_owned()).collect::<Vec<_>>(), ["input"]);
+}
+
+/// Another output of the job could not be published, so this one goes back to where it was.
+#[test]
+fn a_retracted_output_was_never_there() {
+    for before in [None, Some("old")] {
+        let home = tempfile::tempdir().unwrap();
+        let output = home.path().join("a/out");
+        if let Some(old) = before {
+            fs::create_dir_all(&output).unwrap();
+            fs::write(output.join("part"), old).unwrap();
+        }
+        let surroundings = tree(home.path());
+        let staging = stage(&output, Existing::Overwrite).unwrap();
+        let file = write(&*staging, "a1", "part", "new");
+        staging.publish(&[file], b"").unwrap();
+        assert_eq!(fs::read_to_string(output.join("part")).unwrap(), "new");
+        staging.retract().unwrap();
+        staging.abort().unwrap();
+        assert_eq!(tree(home.path()), surroundings);
+        assert!(matches!(staging.retract(), Err(StageError::Ended { .. })));
+    }
+}
+
+#[test]
+fn a_published_output_stays_when_nobody_concludes_it() {
+    let home = tempfile::tempdir().unwrap();
+    let output = home.path().join("out");
+    stage_new(&output).publish(&[], b"m").unwrap();
+    assert_eq!(tree(home.path()), ["out/", "out/_SUCCESS=m"]);
 }

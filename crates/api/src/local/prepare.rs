@@ -6,12 +6,13 @@ use crate::pipe::{Program, TaskInput};
 use crate::plan::{Origin, PlanState, Target};
 use crate::source::Input;
 use gristmill_dataflow::block::Codec;
-use gristmill_dataflow::commit::Outputs;
+use gristmill_dataflow::commit::{Outputs, refuse_input_in_output};
+use gristmill_dataflow::idle::IdleBuffers;
 use gristmill_dataflow::map_output::ShuffleRule;
 use gristmill_dataflow::memory::{MemoryPlan, ResidentPool};
 use gristmill_dataflow::scratch::Scratch;
 use gristmill_dataflow::split::{SPLITS_MAX, SplitRule, plan_splits};
-use gristmill_dfs::{FileInfo, Uri};
+use gristmill_dfs::{Existing, FileInfo, Uri, UriError};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -30,6 +31,7 @@ pub(crate) struct PreparedJob {
     pub(crate) rules: Vec<ShuffleRule>,
     pub(crate) memory: MemoryPlan,
     pub(crate) scratch: Scratch,
+    pub(crate) idle: IdleBuffers,
     pub(crate) outputs: Arc<Outputs>,
     pub(crate) output_uris: Vec<Uri>,
     /// Number of counters.
@@ -69,15 +71,19 @@ impl PreparedStage {
 impl PreparedJob {
     pub(crate) fn new(state: &PlanState, options: &LocalOptions) -> Result<Self, JobError> {
         let memory = options.memory();
+        let output_uris = output_uris(state)?;
         let stages = prepare_stages(state, options, memory)?;
-        let uris = state.outputs.iter().map(|output| Uri::parse(&output.uri));
-        let output_uris = uris.collect::<Result<Vec<_>, _>>()?;
         let outputs = Arc::new(Outputs::stage(&output_uris, &job_id(), options.existing)?);
         let resident = ResidentPool::new(memory.resident_bytes);
         let scratch = Scratch::create(&options.scratch, resident, Codec::Lz4)?;
         let rules = rules(state, options);
-        Ok(Self { stages, rules, memory, scratch, outputs, output_uris, counters: state.counters.len() })
+        let (idle, counters) = (IdleBuffers::default(), state.counters.len());
+        Ok(Self { stages, rules, memory, scratch, idle, outputs, output_uris, counters })
     }
+}
+
+fn output_uris(state: &PlanState) -> Result<Vec<Uri>, UriError> {
+    state.outputs.iter().map(|output| Uri::parse(&output.uri)).collect()
 }
 
 pub(crate) fn rules(state: &PlanState, options: &LocalOptions) -> Vec<ShuffleRule> {
@@ -98,6 +104,7 @@ pub(crate) fn prepare_stages(
 ) -> Result<Vec<PreparedStage>, JobError> {
     check(state)?;
     let rules = rules(state, options);
+    let outputs = output_uris(state)?;
     let mut stages: Vec<PreparedStage> = Vec::new();
     let (mut maps, mut reduces) = (Parts::new(state), Parts::new(state));
     for (number, spec) in state.stages.iter().enumerate() {
@@ -120,7 +127,7 @@ pub(crate) fn prepare_stages(
             inputs: Vec::new(),
         };
         match &spec.origin {
-            Origin::Input(input) => stage.read(input, options, memory, combines)?,
+            Origin::Input(input) => stage.read(input, options, memory, combines, &outputs)?,
             Origin::Shuffle(shuffle) => {
                 (stage.shuffle, stage.tasks) = (Some(*shuffle), rules[*shuffle].partitions.into());
             }
@@ -153,12 +160,13 @@ impl PreparedStage {
         options: &LocalOptions,
         memory: MemoryPlan,
         combines: bool,
+        outputs: &[Uri],
     ) -> Result<(), JobError> {
         match input {
             Input::Rows { count } => {
                 self.inputs = rows(*count).collect();
             }
-            Input::Files { uris, splittable, align_bytes, .. } => {
+            Input::Files { uris, splittable, align_bytes, headed, .. } => {
                 let files = list(uris, options.threads * LISTERS_PER_THREAD)?;
                 let splits_min = TASKS_MIN.max(options.threads as u64);
                 let split_bytes =
@@ -168,7 +176,11 @@ impl PreparedStage {
                     splits_min,
                     splittable: *splittable,
                     align_bytes: *align_bytes,
+                    headed: *headed,
                 };
+                if options.existing == Existing::Overwrite {
+                    refuse_input_in_output(&files, outputs)?;
+                }
                 self.files = files.len() as u64;
                 self.bytes = files.iter().map(|file| file.bytes).sum();
                 self.inputs = plan_splits(&files, rule).into_iter().map(TaskInput::Split).collect();

@@ -134,6 +134,7 @@ impl Wave<'_> {
             },
             memory: self.job.memory.task(),
             scratch: self.job.scratch.clone(),
+            idle: self.job.idle.clone(),
             outputs: self.job.outputs.clone(),
             cancel: self.cancel.clone(),
             progress: task.progress.clone(),

@@ -26,7 +26,13 @@ impl Source for Lines {
     type Item = Vec<u8>;
 
     fn input(&self) -> Input {
-        Input::Files { format: "lines", uris: self.uris.clone(), splittable: true, align_bytes: 1 }
+        Input::Files {
+            format: "lines",
+            uris: self.uris.clone(),
+            splittable: true,
+            align_bytes: 1,
+            headed: false,
+        }
     }
 
     fn read(
@@ -78,7 +84,7 @@ impl Source for Text {
 
     fn input(&self) -> Input {
         let format = if self.lossy { "lossy text" } else { "text" };
-        Input::Files { format, uris: self.uris.clone(), splittable: true, align_bytes: 1 }
+        Input::Files { format, uris: self.uris.clone(), splittable: true, align_bytes: 1, headed: false }
     }
 
     fn read(

@@ -37,6 +37,7 @@ impl Source for Records {
             uris: self.uris.clone(),
             splittable: true,
             align_bytes,
+            headed: false,
         }
     }
 

@@ -1,7 +1,6 @@
 //! Gristmill's own files of pairs.
 
 use super::{Input, Sealed, Source, Uris, for_each_range};
-use crate::dataset::undecodable;
 use crate::datum::Datum;
 use crate::pipe::{Consumer, TaskInput};
 use gristmill_dataflow::attempt::{Attempt, TaskError};
@@ -28,7 +27,13 @@ impl<K: Datum, V: Datum> Source for Sequence<K, V> {
     type Item = (K, V);
 
     fn input(&self) -> Input {
-        Input::Files { format: "sequences", uris: self.uris.clone(), splittable: true, align_bytes: 1 }
+        Input::Files {
+            format: "sequences",
+            uris: self.uris.clone(),
+            splittable: true,
+            align_bytes: 1,
+            headed: true,
+        }
     }
 
     fn read(
@@ -41,7 +46,7 @@ impl<K: Datum, V: Datum> Source for Sequence<K, V> {
             let mut reader = SequenceReader::open(range)?;
             while let Some((offset, key, value)) = reader.next_record()? {
                 attempt.at_offset(offset);
-                let failed = |error| undecodable(&attempt.position, error);
+                let failed = |error| TaskError::undecodable(&attempt.position, error);
                 let pair = (K::decode_all(key).map_err(failed)?, V::decode_all(value).map_err(failed)?);
                 consumer.take(pair, attempt);
                 attempt.record_done()?;

@@ -28,7 +28,13 @@ impl Source for Tsv {
     type Item = (String, String);
 
     fn input(&self) -> Input {
-        Input::Files { format: "TSV", uris: self.uris.clone(), splittable: true, align_bytes: 1 }
+        Input::Files {
+            format: "TSV",
+            uris: self.uris.clone(),
+            splittable: true,
+            align_bytes: 1,
+            headed: false,
+        }
     }
 
     fn read(

@@ -21,6 +21,24 @@ pub(super) struct Place {
     path: PathBuf,
 }
 
+/// A place that was filled, and how to undo it.
+#[derive(Debug)]
+pub(super) struct Filled {
+    how: How,
+    /// Directories made above it, topmost first.
+    parents: Vec<PathBuf>,
+}
+
+#[derive(Debug)]
+enum How {
+    /// Nothing was there, or an empty directory.
+    Renamed,
+    /// What was there is where the new one was.
+    Exchanged,
+    /// What was there is at `old`.
+    MovedAside,
+}
+
 impl Place {
     pub(super) fn of(output: &Uri) -> Result<Place, StageError> {
         let nameless = || StageError::NamelessOutput { output: output.clone() };
@@ -63,24 +81,45 @@ impl Place {
 
     /// Moves the directory `whole` to this place, with the parents it needs; what was there before is then at `whole`,
     /// or at `old` where the file system cannot exchange them. When this fails, nothing has changed.
-    pub(super) fn fill(&self, whole: &Path, old: &Path, existing: Existing) -> Result<(), StageError> {
+    pub(super) fn fill(&self, whole: &Path, old: &Path, existing: Existing) -> Result<Filled, StageError> {
         let made = make_parents(&self.path)?;
-        let moved = self.rename(whole, old, existing);
-        if moved.is_err() {
-            warn(remove_parents(&made));
+        match self.rename(whole, old, existing) {
+            Ok(how) => Ok(Filled { how, parents: made.into_iter().map(Path::to_path_buf).collect() }),
+            Err(error) => {
+                warn(remove_parents(&made));
+                Err(error)
+            }
         }
-        moved
     }
 
-    fn rename(&self, whole: &Path, old: &Path, existing: Existing) -> Result<(), StageError> {
-        let Err(source) = fs::rename(whole, &self.path) else { return Ok(()) };
+    /// Undoes `fill`: the directory is at `whole` again, and what it replaced is at this place.
+    pub(super) fn empty(&self, whole: &Path, old: &Path, filled: &Filled) -> Result<(), StageError> {
+        let failed = |source| move_error(&self.path, whole, source);
+        match filled.how {
+            How::Exchanged => {
+                let exchanged = renameat_with(CWD, &self.path, CWD, whole, RenameFlags::EXCHANGE);
+                return exchanged.map_err(|errno| failed(errno.into()));
+            }
+            How::Renamed => fs::rename(&self.path, whole).map_err(failed)?,
+            How::MovedAside => {
+                fs::rename(&self.path, whole).map_err(failed)?;
+                fs::rename(old, &self.path).map_err(|source| move_error(old, &self.path, source))?;
+            }
+        }
+        remove_parents(&filled.parents.iter().map(PathBuf::as_path).collect::<Vec<_>>())
+    }
+
+    fn rename(&self, whole: &Path, old: &Path, existing: Existing) -> Result<How, StageError> {
+        let Err(source) = fs::rename(whole, &self.path) else { return Ok(How::Renamed) };
         let failed = |source| move_error(whole, &self.path, source);
         match existing {
             _ if !self.is_occupied()? => Err(failed(source)),
             Existing::Refuse => Err(StageError::OutputExists { output: self.output.clone() }),
             Existing::Overwrite => match renameat_with(CWD, whole, CWD, &self.path, RenameFlags::EXCHANGE) {
-                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => replace(whole, &self.path, old),
-                exchanged => exchanged.map_err(|errno| failed(errno.into())),
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                    replace(whole, &self.path, old).map(|()| How::MovedAside)
+                }
+                exchanged => exchanged.map(|()| How::Exchanged).map_err(|errno| failed(errno.into())),
             },
         }
     }

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::publication::{Place, move_error};
+use super::publication::{Filled, Place, move_error};
 use super::staging_directory::{StagingDirectory, gone, sweep, warn};
 use crate::store::{Existing, SUCCESS_FILE, StageError, StagedFile, StagedWriter, Staging};
 use crate::uri::Uri;
@@ -16,8 +16,17 @@ use crate::uri::Uri;
 pub(super) struct LocalStaging {
     place: Place,
     existing: Existing,
-    /// `None` once published or aborted. Held while a file is created, so none is created behind an abort's back.
-    directory: Mutex<Option<StagingDirectory>>,
+    /// Held while a file is created, so none is created behind an abort's back.
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    Staging(StagingDirectory),
+    /// The output is visible; the directory holds what it replaced.
+    Published(StagingDirectory, Filled),
+    /// Aborted or concluded.
+    Ended,
 }
 
 impl LocalStaging {
@@ -27,17 +36,25 @@ impl LocalStaging {
         let home = place.home()?;
         place.check(existing)?;
         sweep(home);
-        let directory = Mutex::new(Some(StagingDirectory::make(home, job_id, output)?));
-        Ok(LocalStaging { place, existing, directory })
+        let state = Mutex::new(State::Staging(StagingDirectory::make(home, job_id, output)?));
+        Ok(LocalStaging { place, existing, state })
     }
 
-    fn directory(&self) -> MutexGuard<'_, Option<StagingDirectory>> {
+    fn state(&self) -> MutexGuard<'_, State> {
         // Whoever panicked left at worst a file that nobody will publish.
-        self.directory.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ended(&self) -> StageError {
         StageError::Ended { output: self.place.output().clone() }
+    }
+
+    /// The directory, unless the output is published or ended.
+    fn directory<'s>(&self, state: &'s State) -> Result<&'s StagingDirectory, StageError> {
+        match state {
+            State::Staging(directory) => Ok(directory),
+            State::Published(..) | State::Ended => Err(self.ended()),
+        }
     }
 
     /// Gathers the winners in one tree, and returns where it is.
@@ -67,9 +84,8 @@ impl LocalStaging {
 
 impl Staging for LocalStaging {
     fn create(&self, attempt: &str, name: &str) -> Result<Box<dyn StagedWriter>, StageError> {
-        let directory = self.directory();
-        let staging = directory.as_ref().ok_or_else(|| self.ended())?;
-        let path = path_of(staging, attempt, name)?;
+        let state = self.state();
+        let path = path_of(self.directory(&state)?, attempt, name)?;
         create_parent(&path)?;
         let file = File::create_new(&path).map_err(|source| create_error(&path, source))?;
         let staged = StagedFile { attempt: attempt.to_owned(), name: name.to_owned(), bytes: 0 };
@@ -77,35 +93,56 @@ impl Staging for LocalStaging {
     }
 
     fn discard(&self, file: &StagedFile) -> Result<(), StageError> {
-        let directory = self.directory();
-        let path = path_of(directory.as_ref().ok_or_else(|| self.ended())?, &file.attempt, &file.name)?;
+        let state = self.state();
+        let path = path_of(self.directory(&state)?, &file.attempt, &file.name)?;
         gone(fs::remove_file(&path), &path)
     }
 
     fn publish(&self, files: &[StagedFile], manifest: &[u8]) -> Result<(), StageError> {
-        let mut directory = self.directory();
-        let staging = directory.as_ref().ok_or_else(|| self.ended())?;
-        let whole = self.assemble(staging, files, manifest)?;
-        self.place.fill(&whole, &staging.old(), self.existing)?;
-        // The output is there: that something else could not be removed must not look like a failure.
-        warn(staging.remove());
-        *directory = None;
+        let mut state = self.state();
+        let directory = self.directory(&state)?;
+        let whole = self.assemble(directory, files, manifest)?;
+        let filled = self.place.fill(&whole, &directory.old(), self.existing)?;
+        *state = match std::mem::replace(&mut *state, State::Ended) {
+            State::Staging(directory) => State::Published(directory, filled),
+            other => other,
+        };
+        Ok(())
+    }
+
+    fn retract(&self) -> Result<(), StageError> {
+        let mut state = self.state();
+        let State::Published(directory, filled) = &*state else { return Err(self.ended()) };
+        self.place.empty(&directory.out(), &directory.old(), filled)?;
+        *state = match std::mem::replace(&mut *state, State::Ended) {
+            State::Published(directory, _) => State::Staging(directory),
+            other => other,
+        };
+        Ok(())
+    }
+
+    fn conclude(&self) -> Result<(), StageError> {
+        let mut state = self.state();
+        let State::Published(directory, _) = &*state else { return Err(self.ended()) };
+        directory.remove()?;
+        *state = State::Ended;
         Ok(())
     }
 
     fn abort(&self) -> Result<(), StageError> {
-        let mut directory = self.directory();
-        if let Some(staging) = directory.as_ref() {
-            staging.remove()?;
+        let mut state = self.state();
+        if let State::Staging(directory) = &*state {
+            directory.remove()?;
+            *state = State::Ended;
         }
-        *directory = None;
         Ok(())
     }
 }
 
 impl Drop for LocalStaging {
     fn drop(&mut self) {
-        warn(self.abort());
+        let published = matches!(*self.state(), State::Published(..));
+        warn(if published { self.conclude() } else { self.abort() });
     }
 }
 

@@ -55,7 +55,7 @@ fn a_spill_that_does_not_fit_is_one_sentence_and_leaves_nothing() {
     let program = program.args(["--memory", "24MiB", "--local=2", "--scratch", &home.uri("disk")]);
     let sentence = program.run().sentence();
     let place = home.uri("disk/gristmill-scratch-");
-    assert!(sentence.contains("cannot write scratch file") && sentence.contains(&place), "{sentence}");
+    assert!(sentence.contains("for scratch space") && sentence.contains(&place), "{sentence}");
     assert!(sentence.contains("No space left on device"), "{sentence}");
     assert_eq!(home.names("disk"), [""; 0]);
     assert_eq!(home.names(""), ["disk", "in", "scratch"]);

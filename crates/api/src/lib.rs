@@ -103,4 +103,4 @@ pub use report::{CounterReport, FileReport, OutputReport, Report, StageReport};
 pub use sink::{Extra, RawOutput, SequenceOutput, Sink, TextOutput, TsvOutput};
 pub use source::{Lines, Records, Rows, Sequence, Source, Text, Tsv, Uris};
 pub use values::{OwnedValues, Values};
-pub use words::words;
+pub use words::{Words, words};

@@ -63,8 +63,9 @@ impl CombineTable {
     /// A table of at most `bytes_max`.
     pub(crate) fn new(fold: Arc<dyn Fold>, bytes_max: usize, memory: TableMemory) -> Self {
         let TableMemory { mut slots, rests } = memory;
-        if slots.is_empty() {
-            slots.resize(SLOTS_MIN, Slot::default());
+        // Another stage may have had more memory for each of its tasks.
+        if slots.is_empty() || 2 * size_of_val(&slots[..]) > bytes_max {
+            slots = vec![Slot::default(); SLOTS_MIN];
         }
         Self {
             slots,

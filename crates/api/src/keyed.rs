@@ -283,10 +283,10 @@ fn shuffle_program<K: Key, V: Datum>(
             pipe(input, attempt, &mut collect)
         }),
         (form, order) => Arc::new(move |input, attempt| {
-            let (mut key_bytes, mut value_bytes) = (Vec::new(), Vec::new());
+            let (mut key_bytes, mut value_bytes, mut encoded) = (Vec::new(), Vec::new(), Vec::new());
             let mut collect = each::<(K, V), _>(|(key, value), attempt| {
                 value_bytes.clear();
-                encode_as::<V>(form, order.as_ref(), value, &mut value_bytes);
+                encode_as::<V>(form, order.as_ref(), value, &mut encoded, &mut value_bytes);
                 attempt.collect(K::key_bytes(key, &mut key_bytes), &value_bytes);
             });
             pipe(input, attempt, &mut collect)

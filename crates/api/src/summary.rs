@@ -4,9 +4,6 @@ use crate::report::{Report, StageReport};
 use crate::size::{ByteSize, thousands};
 use std::fmt::Write;
 
-/// Skew from which on it is worth a word: the busiest task read twice as much as the mean.
-const SKEW_WORTH_SAYING: f64 = 2.0;
-
 /// The report as a person reads it.
 pub(crate) fn summary(report: &Report) -> String {
     let mut text = String::new();
@@ -68,10 +65,8 @@ fn write_stage(stage: &StageReport, out: &mut String) -> std::fmt::Result {
         write!(out, ", {} records out", thousands(stage.records_out))?;
     }
     if stage.tasks > 1 {
-        write!(out, "; slowest {} {:.2} s", stage.slowest_task, stage.slowest_task_ms as f64 / 1000.0)?;
-    }
-    if stage.skew >= SKEW_WORTH_SAYING {
-        write!(out, "; skew {:.1}", stage.skew)?;
+        let seconds = stage.slowest_task_ms as f64 / 1000.0;
+        write!(out, "; slowest {} {seconds:.2} s; skew {:.1}", stage.slowest_task, stage.skew)?;
     }
     writeln!(out)
 }

@@ -32,22 +32,23 @@ impl ValueForm {
     }
 }
 
-/// Appends a value in its form.
+/// Appends a value in its form; `encoded` is scratch.
 pub(crate) fn encode_as<V: Datum>(
     form: ValueForm,
     order: Option<&ValueOrder<V>>,
     value: V::Ref<'_>,
+    encoded: &mut Vec<u8>,
     out: &mut Vec<u8>,
 ) {
     if let ValueForm::Side(side) = form {
         out.push(side);
     }
-    let mut encoded = Vec::new();
     let Some(order) = order else { return V::encode(value, Place::Last, out) };
-    V::encode(value, Place::Last, &mut encoded);
-    let again = V::decode_all(&encoded).expect("a value decodes from its own encoding");
+    encoded.clear();
+    V::encode(value, Place::Last, encoded);
+    let again = V::decode_all(encoded).expect("a value decodes from its own encoding");
     order(again, out);
     let order_bytes = out.len() as u32;
-    out.extend_from_slice(&encoded);
+    out.extend_from_slice(encoded);
     out.extend_from_slice(&order_bytes.to_be_bytes());
 }

@@ -2,6 +2,7 @@
 //! outputs to compare.
 #![forbid(unsafe_code)]
 
+mod cluster;
 mod home;
 mod memory;
 mod mount;
@@ -10,6 +11,7 @@ mod patience;
 mod program;
 mod text;
 
+pub use cluster::{Cluster, ClusterOptions};
 pub use home::Home;
 pub use memory::peak_bytes;
 pub use mount::SmallDisk;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use gristmill_proto::ids::{ClientId, Generation, InodeId, WorkerId};
+use gristmill_proto::ids::{BlockId, ClientId, Generation, InodeId, WorkerId};
 use gristmill_proto::namespace::answer::Outcome;
 use gristmill_proto::namespace::call::Request;
 use gristmill_proto::namespace::failure::Kind;
@@ -143,35 +143,32 @@ impl Committer {
         }
         match request {
             Request::AddBlock(add) => {
-                if let Some(previous) = &add.previous {
-                    self.check_durable(add.inode, previous)?;
-                }
+                let durable = match &add.previous {
+                    Some(end) => self.is_durable(add.inode, end)?,
+                    None => true,
+                };
                 let exclude: Vec<WorkerId> = add.exclude.iter().copied().map(WorkerId).collect();
-                Ok(Facts { targets: self.choose_targets(add.inode, host, &exclude)?, ..Facts::default() })
+                Ok(Facts { durable, targets: self.choose_targets(add.inode, host, &exclude)? })
             }
             Request::Complete(complete) => {
-                if let Some(last) = &complete.last {
-                    self.check_durable(complete.inode, last)?;
-                }
-                Ok(Facts::default())
+                let durable = match &complete.last {
+                    Some(end) => self.is_durable(complete.inode, end)?,
+                    None => true,
+                };
+                Ok(Facts { durable, ..Facts::default() })
             }
             _ => Ok(Facts::default()),
         }
     }
 
-    /// A block may be left behind only when enough copies of it are known to be on disk.
-    fn check_durable(&self, inode: u64, end: &BlockEnd) -> Result<(), Failure> {
+    /// Whether enough copies of a block are known to be on disk, so that its writer may leave it behind.
+    fn is_durable(&self, inode: u64, end: &BlockEnd) -> Result<bool, Failure> {
         let Some(file) = self.open_file(inode)? else {
-            return Ok(()); // The namespace says what is wrong.
+            return Ok(true); // The namespace says what is wrong.
         };
         let blocks = self.state.blocks();
-        let wanted = blocks.durable_wanted(file.replication);
-        let good = blocks.good_replicas(gristmill_proto::ids::BlockId(end.block), Generation(end.generation), end.bytes);
-        if good < wanted {
-            let detail = format!("{good} of {wanted} copies of block-{} are reported durable", end.block);
-            return Err(refusal(Kind::NotYet, &detail));
-        }
-        Ok(())
+        let good = blocks.good_replicas(BlockId(end.block), Generation(end.generation), end.bytes);
+        Ok(good >= blocks.durable_wanted(file.replication))
     }
 
     fn choose_targets(&self, inode: u64, host: &str, exclude: &[WorkerId]) -> Result<Vec<WorkerId>, Failure> {

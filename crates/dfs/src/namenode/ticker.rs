@@ -16,6 +16,8 @@ use super::state::State;
 const TICK_INTERVAL: Duration = Duration::from_millis(100);
 /// Leases, trash and sessions are looked at less often than their limits could be told apart.
 const SWEEP_INTERVAL_MS: u64 = 1_000;
+/// Each of these is a transaction of its own, and nobody minds a minute.
+const EXPIRE_INTERVAL_MS: u64 = 60_000;
 /// Blocks of detached trees that one transaction takes apart, so that other commands wait for it only briefly.
 const RECLAIM_BLOCKS_MAX: u32 = 2_000;
 /// Open files looked at in one go.

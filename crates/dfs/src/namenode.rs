@@ -16,11 +16,13 @@
 
 mod attendance;
 pub mod blocks;
+mod callers;
 mod calls;
 mod clock;
 mod committer;
 mod leases;
 mod located;
+mod reads;
 pub mod namespace;
 mod reserve;
 mod state;

@@ -20,7 +20,7 @@ use tonic::{Request as Incoming, Response, Status, Streaming};
 
 use super::committer::{CommitQueue, Submission, WriteCall};
 use super::namespace::Caller;
-use super::reads;
+use super::reads::{self, Reader};
 use super::state::State;
 
 /// Calls of one stream that are not answered yet. A client that keeps to the protocol never has more.
@@ -171,9 +171,10 @@ impl Session {
 
     /// Reads touch the disk, so they leave the network's threads.
     fn read(&self, calls: Vec<Call>, answers: mpsc::UnboundedSender<Answer>) {
-        let (state, committer) = (self.state.clone(), self.committer.clone());
-        let (caller, host) = (self.caller.clone(), self.host.clone());
-        tokio::task::spawn_blocking(move || reads::answer(&state, &committer, &caller, &host, calls, &answers));
+        let (state, caller, host) = (self.state.clone(), self.caller.clone(), self.host.clone());
+        tokio::task::spawn_blocking(move || {
+            reads::answer(&state, &Reader { caller: &caller, host: &host }, calls, &answers);
+        });
     }
 }
 

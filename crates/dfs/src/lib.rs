@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod local;
+pub mod namenode;
 mod store;
 mod uri;
 

@@ -1,0 +1,3 @@
+//! The namenode: what the master knows of files and of the blocks they are made of.
+
+pub mod blocks;

@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -46,7 +45,7 @@ pub(crate) enum CopyError {
         block: BlockId,
         offset: u64,
         #[source]
-        source: io::Error,
+        source: ReplicaError,
     },
     #[error("{block} is damaged behind offset {offset}")]
     Damaged {
@@ -119,7 +118,7 @@ pub(crate) fn copy(service: &Service, pace: &Pace, order: &Replicate) -> Result<
     let timeout = service.options.pipeline_ack_timeout(order.targets.len());
     let owed = VecDeque::with_capacity(IN_FLIGHT_MAX);
     let copied = Copying { block, reader, sender, acks, owed, timeout }.run(pace);
-    if matches!(copied, Err(CopyError::Damaged { .. } | CopyError::Sums { .. })) {
+    if matches!(copied, Err(CopyError::Damaged { .. } | CopyError::Sums { .. } | CopyError::Data { .. })) {
         service.doubt(block, generation);
     }
     copied
@@ -176,10 +175,7 @@ impl Copying {
         let sums_bytes = body.len();
         body.resize(sums_bytes + packet.bytes as usize, 0);
         let (sums, data) = body.split_at_mut(sums_bytes);
-        self.reader
-            .data_file()
-            .read_exact_at(data, offset)
-            .map_err(|source| CopyError::Data { block, offset, source })?;
+        self.reader.read_data(offset, data).map_err(|source| CopyError::Data { block, offset, source })?;
         chunks::verify(data, sums).map_err(|source| CopyError::Damaged { block, offset, source })
     }
 

@@ -1,12 +1,11 @@
 //! The short circuit: a reader on the same machine gets the open files of a replica, and reads them itself.
 //! (Hadoop: short-circuit local reads)
 //!
-//! A Unix socket in the data directory, for processes of the same user. An answer of success carries two descriptors,
-//! open for reading only: the data, then the sums.
+//! A Unix socket in the data directory, for processes of the same user. After an answer of success come two descriptors,
+//! open for reading only ([`gristmill_proto::handover`]).
 
-use std::fs;
-use std::io::{self, ErrorKind, IoSlice};
-use std::mem::MaybeUninit;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -19,12 +18,13 @@ use std::time::{Duration, Instant};
 use gristmill_proto::auth::Operation as Allowed;
 use gristmill_proto::bulk::{self, FrameKind};
 use gristmill_proto::chunks::CHUNK_BYTES;
+use gristmill_proto::handover;
 use gristmill_proto::ids::{BlockId, Generation};
 use gristmill_proto::messages::bulk_failure::Kind;
 use gristmill_proto::messages::request::Operation;
 use gristmill_proto::messages::{OpenLocal, Reply, Request};
+use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::net::sockopt::{self, Timeout};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use thiserror::Error;
 
 use super::block_store::ReplicaReader;
@@ -205,7 +205,9 @@ fn answer(stream: &UnixStream, service: &Service, request_id: u64, request: &Req
         Ok(reader) => {
             let bytes = reader.bytes();
             let reply = Reply { bytes, chunk_bytes: CHUNK_BYTES as u32, ..Reply::default() };
-            send_files(stream, request_id, &reply, &reader)?;
+            bulk::write_frame(&mut &*stream, FrameKind::Reply, request_id, &reply, &[])?;
+            let files = (reader.data_file().as_fd(), reader.sum_file().as_fd());
+            handover::send_files(stream, files.0, files.1).map_err(io::Error::other)?;
             Ok(Next::Request)
         }
         Err(failure) => refuse(stream, request_id, &failure),
@@ -220,7 +222,12 @@ fn open_replica(service: &Service, token: &[u8], open: &OpenLocal) -> Result<Rep
         return Err(refusal(&error));
     }
     let reader = service.store.read(block, generation).map_err(|error| TransferFailure::of_replica(&error))?;
-    if !reader.is_finished() {
+    // A file that could be written through is that of a writer.
+    let read_only = |file: &File| Ok(fcntl_getfl(file)? & OFlags::ACCMODE == OFlags::RDONLY);
+    let unchanging = reader.is_finished()
+        && read_only(reader.data_file()).and_then(|data| Ok(data && read_only(reader.sum_file())?))
+            .map_err(|error: io::Error| TransferFailure::here(Kind::Disk, &error))?;
+    if !unchanging {
         return Err(TransferFailure::here(Kind::BusyReplica, &OpenError::Unfinished { block }));
     }
     Ok(reader)
@@ -230,16 +237,4 @@ fn refuse(mut stream: &UnixStream, request_id: u64, failure: &TransferFailure) -
     let reply = Reply { failure: Some(failure.clone().into_wire()), ..Reply::default() };
     bulk::write_frame(&mut stream, FrameKind::Reply, request_id, &reply, &[])?;
     Ok(Next::Request)
-}
-
-/// Sends the reply with the descriptors of both files on its first byte.
-fn send_files(mut stream: &UnixStream, request_id: u64, reply: &Reply, reader: &ReplicaReader) -> io::Result<()> {
-    let mut frame = Vec::new();
-    bulk::write_frame(&mut frame, FrameKind::Reply, request_id, reply, &[])?;
-    let files = [reader.data_file().as_fd(), reader.sum_file().as_fd()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    assert!(control.push(SendAncillaryMessage::ScmRights(&files)), "the space is for two descriptors");
-    let sent = rustix::net::sendmsg(stream, &[IoSlice::new(&frame)], &mut control, SendFlags::NOSIGNAL)?;
-    io::Write::write_all(&mut stream, &frame[sent..])
 }

@@ -7,14 +7,14 @@ use std::time::Instant;
 use bytes::Bytes;
 use gristmill_proto::bulk::{FrameError, FrameKind};
 use gristmill_proto::chunks::{self, CHUNK_BYTES};
-use gristmill_proto::ids::{BlockId, Generation, WorkerId};
+use gristmill_proto::ids::{BlockId, Generation};
 use gristmill_proto::messages::bulk_failure::Kind;
 use gristmill_proto::messages::write_block::Stage;
-use gristmill_proto::messages::{Reply, WriteBlock};
+use gristmill_proto::messages::{Packet, Reply, WriteBlock};
 use thiserror::Error;
 
 use super::acks::{AckSender, Acks, Done, Outcome};
-use super::block_store::{ReplicaWriter, WriteStage};
+use super::block_store::{ReplicaError, ReplicaWriter, WriteStage};
 use super::connection::{Connection, Next};
 use super::failure::TransferFailure;
 use super::hop::{Hop, HopAcks, HopSender};
@@ -193,20 +193,21 @@ impl Reception<'_> {
     /// Takes one packet: checked, sent on, written. True if it is the last.
     fn packet(&mut self, forwarded: &mut Instant) -> Result<bool, Bad> {
         let block = self.block;
-        let Connection { inbound, buffer, service, .. } = &mut *self.connection;
+        let Reception { connection, writer, sender, next_sequence, request_id, .. } = self;
+        let Connection { inbound, buffer, service, .. } = &mut **connection;
         inbound.set_deadline(Instant::now() + service.options.frame_timeout);
         let head = match inbound.frame() {
             Ok(Some(head)) => head,
             Ok(None) | Err(FrameError::Io(_) | FrameError::Truncated { .. }) => return Err(Bad::Lost),
             Err(source) => return Err(protocol(&WriteError::Frame { block, source })),
         };
-        if head.kind != FrameKind::Packet || head.request_id != self.request_id {
+        if head.kind != FrameKind::Packet || head.request_id != *request_id {
             return Err(protocol(&WriteError::NoPacket { block, found: head.kind }));
         }
         let body_bytes = head.body_bytes as usize;
         let (packet, sums_bytes) =
             head.packet().map_err(|source| protocol(&WriteError::Frame { block, source }))?;
-        let wanted = *self.next_sequence.get_or_insert(packet.sequence);
+        let wanted = *next_sequence.get_or_insert(packet.sequence);
         // The sequence goes on below without an overflow.
         if packet.sequence != wanted || wanted == u64::MAX {
             return Err(protocol(&WriteError::OutOfOrder { block, found: packet.sequence, wanted }));
@@ -217,33 +218,41 @@ impl Reception<'_> {
         let body = &mut buffer[..body_bytes];
         inbound.body(body).map_err(|_lost| Bad::Lost)?;
         let (sums, data) = body.split_at(sums_bytes as usize);
-        chunks::verify(data, sums).map_err(|source| {
-            let error = WriteError::Damaged { block, offset: packet.offset, source };
-            Bad::Outcome(Outcome::Failed(TransferFailure::here(Kind::Corrupt, &error)))
-        })?;
-
         *forwarded = Instant::now();
-        if let Some(sender) = &self.sender {
+        if let Some(sender) = sender {
+            // Damage is not sent on. The store looks for itself before it writes.
+            chunks::verify(data, sums).map_err(|source| {
+                let error = WriteError::Damaged { block, offset: packet.offset, source };
+                Bad::Outcome(Outcome::Failed(TransferFailure::here(Kind::Corrupt, &error)))
+            })?;
             sender.send(&packet, body).map_err(|error| Bad::Outcome(Outcome::NotForwarded(error)))?;
         }
-        let (sums, data) = body.split_at(sums_bytes as usize);
-        self.write(packet.offset, data, sums, packet.last, packet.sync)?;
+        let written = store_packet(writer, &packet, data, sums);
+        written.map_err(|error| Bad::Outcome(Outcome::Failed(TransferFailure::of_replica(&error))))?;
         Ok(packet.last)
     }
+}
 
-    fn write(&mut self, offset: u64, data: &[u8], sums: &[u8], last: bool, sync: bool) -> Result<(), Bad> {
-        let Some(mut writer) = self.writer.take() else { return Err(Bad::Lost) };
-        let mut written = if data.is_empty() { Ok(()) } else { writer.write(offset, data, sums) };
-        if written.is_ok() && last {
-            written = writer.finish().map(|_info| ());
-        } else {
-            if written.is_ok() && sync {
-                written = writer.sync();
-            }
-            self.writer = Some(writer);
-        }
-        written.map_err(|error| Bad::Outcome(Outcome::Failed(TransferFailure::of_replica(&error))))
+/// Writes a packet, and syncs or finishes as it says. The writer is gone once the block is finished.
+fn store_packet(
+    slot: &mut Option<ReplicaWriter>,
+    packet: &Packet,
+    data: &[u8],
+    sums: &[u8],
+) -> Result<(), ReplicaError> {
+    let mut writer = slot.take().expect("no packet is taken after the last");
+    if !data.is_empty() {
+        writer.write(packet.offset, data, sums)?;
     }
+    if packet.last {
+        writer.finish()?;
+        return Ok(());
+    }
+    if packet.sync {
+        writer.sync()?;
+    }
+    *slot = Some(writer);
+    Ok(())
 }
 
 fn protocol(error: &WriteError) -> Bad {

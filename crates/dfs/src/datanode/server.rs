@@ -53,7 +53,7 @@ pub struct BulkServer {
     service: Arc<Service>,
     address: SocketAddr,
     listener: Arc<TcpListener>,
-    thread: JoinHandle<()>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl BulkServer {
@@ -81,7 +81,7 @@ impl BulkServer {
             .name("bulk listener".to_owned())
             .stack_size(THREAD_STACK_BYTES)
             .spawn(move || listen(&ear, &shared))?;
-        Ok(BulkServer { service, address, listener, thread })
+        Ok(BulkServer { service, address, listener, thread: Mutex::new(Some(thread)) })
     }
 
     /// Where it listens.
@@ -105,11 +105,14 @@ impl BulkServer {
 
     /// Takes no more connections and requests, lets go of idle ones, and gives those at work `grace` to end. What is
     /// unfinished then stays so. Returns how many connections are left.
-    pub fn stop(self, grace: Duration) -> io::Result<u32> {
+    pub fn stop(&self, grace: Duration) -> io::Result<u32> {
         self.service.stop.store(true, Ordering::Release);
-        // Wakes the accept call.
-        rustix::net::shutdown(&*self.listener, rustix::net::Shutdown::Both)?;
-        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // Wakes the accept call.
+            rustix::net::shutdown(&*self.listener, rustix::net::Shutdown::Both)?;
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
         let deadline = Instant::now() + grace;
         let mut guests = self.service.guests();
         loop {

@@ -1,0 +1,4 @@
+//! What a core worker does with blocks.
+
+pub mod block_store;
+pub mod scrub;

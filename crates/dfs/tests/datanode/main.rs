@@ -1,0 +1,14 @@
+//! Stories about core workers, over real sockets: several in one process, with a small client written here.
+#![forbid(unsafe_code)]
+
+mod client;
+mod cluster;
+mod copies;
+mod limits;
+mod local_reads;
+mod pipelines;
+mod proxy;
+mod reads;
+mod tokens;
+mod broken_pipelines;
+mod rebuilds;

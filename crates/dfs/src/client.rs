@@ -140,7 +140,7 @@ impl DfsClient {
         handle.spawn(leases::renew(Arc::downgrade(&inner)));
 
         let limit = inner.options.connect_timeout;
-        let waited = handle.spawn(tokio::time::timeout(limit, greeted));
+        let waited = handle.spawn(async move { tokio::time::timeout(limit, greeted).await });
         let trouble = match block_on(waited).expect("waiting does not panic") {
             Ok(Ok(Ok(()))) => return Ok(DfsClient { inner }),
             Ok(Ok(Err(refusal))) => refusal,

@@ -47,7 +47,6 @@ macro_rules! outcome {
         }
     };
 }
-pub(crate) use outcome;
 
 /// A change that answers with the entry, or with nothing.
 fn done(outcome: Outcome) -> Option<()> {
@@ -307,7 +306,7 @@ impl DfsClient {
 
     /// Sleeps, whichever executor polls.
     pub(crate) async fn pause(&self, duration: Duration) {
-        let slept = self.inner.handle.spawn(tokio::time::sleep(duration)).await;
+        let slept = self.inner.handle.spawn(async move { tokio::time::sleep(duration).await }).await;
         slept.expect("a sleep neither panics nor is cancelled while the client lives");
     }
 }

@@ -13,6 +13,7 @@
 //! they do, their URIs are refused with [`UriError::UnsupportedScheme`].
 #![forbid(unsafe_code)]
 
+pub mod client;
 pub mod datanode;
 mod local;
 pub mod namenode;

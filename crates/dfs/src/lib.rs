@@ -8,21 +8,28 @@
 //!                                       └─ publish <── StagedFile ...          output, all at once
 //! ```
 //!
-//! Modules, in reading order: `uri` (what a user writes), `store` (what any file system does, and how it
-//! fails), `local` (the file system of this machine). Other file systems come behind the same traits; until
-//! they do, their URIs are refused with [`UriError::UnsupportedScheme`].
+//! Modules, in reading order: `uri` (what a user writes), `store` (what a job does with any file system, and how that
+//! fails), `local` (the file system of this machine), `file_system` (what people do with any file system), `memory` (one
+//! in this process), `tree_store` (file systems with atomic publication as stores).
 #![forbid(unsafe_code)]
 
 pub mod client;
 pub mod datanode;
+pub mod file_system;
+mod glob;
 mod local;
+mod memory;
 pub mod namenode;
+mod staged_name;
 mod store;
+mod tree_store;
 mod uri;
 
-pub use local::{LocalStore, PatternError};
+pub use glob::PatternError;
+pub use local::LocalStore;
+pub use memory::MemoryFileSystem;
 pub use store::{
     Existing, FileInfo, ListError, OpenError, ReadAt, ResolveError, SUCCESS_FILE, StageError, StagedFile,
     StagedWriter, Staging, Store,
 };
-pub use uri::{Uri, UriError};
+pub use uri::{MASTER_VARIABLE, Place, Uri, UriError, is_host_and_port};

@@ -1,15 +1,18 @@
 //! The master's directory: its namespace, and a lock that only one master holds.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use gristmill_proto::auth::BlockKey;
 use rustix::fs::{FlockOperation, flock};
 
 const LOCK: &str = "lock";
 const NAMESPACE: &str = "namespace.redb";
 const ADDRESS: &str = "address";
+const OPEN_KEY: &str = "block.key";
 
 /// A master's directory, held until it is dropped.
 #[derive(Debug)]
@@ -38,6 +41,12 @@ pub enum DataDirError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The key of block tokens is damaged.
+    #[error("cannot use the key {}: it does not have 32 bytes; without it a new one is made", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+    },
     /// Another master has it.
     #[error("cannot use the data directory {}: another master is running on it", path.display())]
     InUse {
@@ -63,6 +72,29 @@ impl DataDir {
     /// Where the namespace is stored.
     pub(crate) fn namespace(&self) -> PathBuf {
         self.path.join(NAMESPACE)
+    }
+
+    /// The key of block tokens for a cluster without a secret: made once, and read by its owner alone.
+    pub(crate) fn open_key(&self) -> Result<BlockKey, DataDirError> {
+        let path = self.path.join(OPEN_KEY);
+        match fs::read(&path) {
+            Ok(bytes) => BlockKey::from_wire(&bytes).ok_or(DataDirError::Key { path }),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => self.make_open_key(&path),
+            Err(source) => Err(DataDirError::Write { path, source }),
+        }
+    }
+
+    /// The key appears whole or not at all.
+    fn make_open_key(&self, path: &Path) -> Result<BlockKey, DataDirError> {
+        let key = BlockKey::random();
+        let draft = self.path.join("block.key.draft");
+        let write = |source| DataDirError::Write { path: path.to_owned(), source };
+        let mut file =
+            OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft).map_err(write)?;
+        file.write_all(&key.to_wire()).map_err(write)?;
+        file.sync_all().map_err(write)?;
+        fs::rename(&draft, path).map_err(write)?;
+        Ok(key)
     }
 
     /// Says in the file `address` where this master listens: scripts that let the system choose a port read it. It
@@ -109,6 +141,16 @@ mod tests {
         assert_eq!(fs::read_to_string(dir.path().join(ADDRESS)).unwrap(), "127.0.0.1:7070\n");
         data_dir.retract().unwrap();
         assert!(!dir.path().join(ADDRESS).exists());
+    }
+
+    #[test]
+    fn the_key_stays_the_same_and_a_damaged_one_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let data_dir = DataDir::lock(dir.path()).unwrap();
+        let first = data_dir.open_key().unwrap();
+        assert_eq!(data_dir.open_key().unwrap().to_wire(), first.to_wire());
+        fs::write(dir.path().join(OPEN_KEY), "short").unwrap();
+        assert!(matches!(data_dir.open_key(), Err(DataDirError::Key { .. })));
     }
 
     #[test]

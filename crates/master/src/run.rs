@@ -66,7 +66,7 @@ pub fn run(options: MasterOptions) -> Result<(), MasterError> {
     check_bind(options.listen, secret.as_ref())?;
     let data_dir = DataDir::lock(&options.data_dir)?;
     data_dir.retract()?;
-    let namenode = Namenode::start(&data_dir.namespace(), namenode_options(&options), secret)?;
+    let namenode = Namenode::start(&data_dir.namespace(), namenode_options(&options), secret, data_dir.open_key()?)?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(NETWORK_THREADS)
         .max_blocking_threads(READ_THREADS_MAX)
@@ -83,6 +83,7 @@ pub fn run(options: MasterOptions) -> Result<(), MasterError> {
 
 fn namenode_options(options: &MasterOptions) -> NamenodeOptions {
     NamenodeOptions {
+        superuser: whoami(),
         replication: options.replication,
         block_bytes: options.block_mib * 1024 * 1024,
         cache_bytes: options.cache_mib * 1024 * 1024,
@@ -94,6 +95,13 @@ fn namenode_options(options: &MasterOptions) -> NamenodeOptions {
         trash_age_ms: options.trash_minutes * 60 * 1000,
         reserve_bytes: options.reserve_mib * 1024 * 1024,
     }
+}
+
+/// Who starts the first master owns the file system.
+fn whoami() -> String {
+    let named = ["GRISTMILL_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    let uid = || format!("uid-{}", rustix::process::geteuid().as_raw());
+    named.filter(|name| !name.is_empty()).unwrap_or_else(uid)
 }
 
 async fn serve(options: &MasterOptions, data_dir: &DataDir, namenode: &Namenode) -> Result<(), MasterError> {

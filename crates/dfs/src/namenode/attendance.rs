@@ -9,22 +9,20 @@ use gristmill_proto::attendance::attendance_server::{Attendance, AttendanceServe
 use gristmill_proto::attendance::notice::Notice as Kind;
 use gristmill_proto::attendance::order::Order as OrderKind;
 use gristmill_proto::attendance::{
-    BlockReport, Notice, Order, Orders, Refused, Register, ReplicaInfo, ReportAnswer, Welcome, refused,
+    BlockReport, Changes, Notice, Order, Orders, Refused, Register, ReplicaInfo, ReportAnswer, Welcome, refused,
 };
 use gristmill_proto::auth::Role;
-use gristmill_proto::ids::{BlockId, Generation, Incarnation, WorkerId};
+use gristmill_proto::ids::{BlockId, Incarnation, WorkerId};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::blocks::{KnownBlock, Outbox};
+use super::blocks::{self, Attendant, KnownBlock, Outbox, Slice};
 use super::committer::{CommitQueue, Submission};
 use super::namespace::{Snapshot, StoreError};
 use super::state::State;
 
-/// Replicas of one slice of a report. The block side is held while a slice is taken in, so it has to be short.
-const SLICE_REPLICAS_MAX: usize = 10_000;
 /// Replicas of one message of changes.
 const CHANGES_MAX: usize = 10_000;
 
@@ -58,7 +56,11 @@ impl Attendance for AttendanceService {
             }
             Ok((worker, incarnation, orders)) => {
                 let welcome = Ok(self.orders(OrderKind::Welcome(self.welcome(worker))));
-                let attending = Attending { state: self.state.clone(), committer: self.committer.clone(), worker, incarnation };
+                let attending = Attending {
+                    state: self.state.clone(),
+                    committer: self.committer.clone(),
+                    from: Attendant { worker, incarnation },
+                };
                 tokio::spawn(attending.serve(notices));
                 Ok(Response::new(Box::pin(tokio_stream::once(welcome).chain(ReceiverStream::new(orders).map(Ok)))))
             }
@@ -144,8 +146,7 @@ fn address_of(address: &str, peer: Option<SocketAddr>) -> Result<String, Refused
 struct Attending {
     state: Arc<State>,
     committer: CommitQueue,
-    worker: WorkerId,
-    incarnation: Incarnation,
+    from: Attendant,
 }
 
 impl Attending {
@@ -155,53 +156,65 @@ impl Attending {
                 Ok(Some(notice)) => notice,
                 Ok(None) => break,
                 Err(status) => {
-                    tracing::info!(worker = %self.worker, %status, "the worker's stream broke");
+                    tracing::info!(worker = %self.from.worker, %status, "the worker's stream broke");
                     break;
                 }
             };
-            if let Err(error) = self.take(notice) {
-                self.state.fail(error.to_string());
-                break;
+            match self.take(notice) {
+                Ok(Ok(())) => wake(&self.committer),
+                Ok(Err(refused)) => {
+                    self.state.refuse(self.from, refused);
+                    break;
+                }
+                Err(error) => {
+                    self.state.fail(error.to_string());
+                    break;
+                }
             }
-            wake(&self.committer);
         }
-        if self.state.disconnect(self.worker, self.incarnation) {
-            let now_ms = self.state.clock.now_ms();
-            self.state.blocks().disconnected(self.worker, self.incarnation, now_ms);
+        if self.state.disconnect(self.from.worker, self.from.incarnation) {
+            self.state.blocks().disconnected(self.from, self.state.clock.now_ms());
         }
     }
 
-    fn take(&self, notice: Notice) -> Result<(), StoreError> {
+    /// Takes one notice; a refusal ends the stream, and is its last order.
+    fn take(&self, notice: Notice) -> Result<Result<(), Refused>, StoreError> {
         let now_ms = self.state.clock.now_ms();
         let mut outbox = Outbox::default();
-        match notice.notice {
-            Some(Kind::Heartbeat(heartbeat)) => {
-                self.state.blocks().heartbeat(self.worker, self.incarnation, &heartbeat, now_ms, &mut outbox);
-            }
+        let taken = match notice.notice {
+            Some(Kind::Heartbeat(heartbeat)) => self.state.blocks().heartbeat(self.from, &heartbeat, now_ms),
             Some(Kind::Stopped(stopped)) => {
-                self.state.blocks().stopped(self.worker, self.incarnation, &stopped, now_ms, &mut outbox);
+                self.state.blocks().stopped(self.from, &stopped, now_ms, &mut outbox)
             }
-            Some(Kind::Changes(changes)) => {
-                let count = changes.finished.len() + changes.deleted.len() + changes.bad.len();
-                if count > CHANGES_MAX {
-                    tracing::warn!(worker = %self.worker, count, "a message of changes is too long and was dropped");
-                    return Ok(());
-                }
-                let mut blocks = self.state.blocks();
-                let snapshot = self.state.namespace.snapshot()?;
-                let finished = known(&snapshot, &changes.finished)?;
-                let deleted = known(&snapshot, &changes.deleted)?;
-                let bad = known(&snapshot, &changes.bad)?;
-                blocks.finished(self.worker, self.incarnation, &finished, now_ms, &mut outbox);
-                blocks.deleted(self.worker, self.incarnation, &deleted, now_ms, &mut outbox);
-                blocks.bad(self.worker, self.incarnation, &bad, now_ms, &mut outbox);
-            }
-            Some(Kind::Register(_)) | None => {
-                tracing::warn!(worker = %self.worker, "a notice that makes no sense here was dropped");
-            }
-        }
+            Some(Kind::Changes(changes)) => self.take_changes(&changes, now_ms, &mut outbox)?,
+            Some(Kind::Register(_)) | None => Err(Refused {
+                reason: refused::Reason::Unspecified.into(),
+                detail: "a notice makes no sense here".to_owned(),
+            }),
+        };
         self.state.dispatch(outbox);
-        Ok(())
+        Ok(taken)
+    }
+
+    fn take_changes(
+        &self,
+        changes: &Changes,
+        now_ms: u64,
+        out: &mut Outbox,
+    ) -> Result<Result<(), Refused>, StoreError> {
+        let count = changes.finished.len() + changes.deleted.len() + changes.bad.len();
+        if count > CHANGES_MAX {
+            let detail = format!("{count} changes in a message, of {CHANGES_MAX}");
+            return Ok(Err(Refused { reason: refused::Reason::Unspecified.into(), detail }));
+        }
+        let snapshot = self.state.namespace.snapshot()?;
+        let finished = known(&snapshot, &changes.finished)?;
+        let bad = known(&snapshot, &changes.bad)?;
+        let mut blocks = self.state.blocks();
+        Ok(blocks
+            .finished(self.from, &finished, now_ms, out)
+            .and_then(|()| blocks.deleted(self.from, &changes.deleted, now_ms))
+            .and_then(|()| blocks.bad(self.from, &bad, now_ms)))
     }
 }
 
@@ -212,51 +225,33 @@ fn wake(committer: &CommitQueue) {
     }
 }
 
-/// Takes in one slice of a full report; returns how many replicas it had, and how many of them are of no block.
-fn take_slice(state: &State, slice: &BlockReport) -> Result<(u64, u64), Status> {
-    let incarnation = Incarnation::from_wire(&slice.incarnation)
+/// Takes in one slice of a full report; returns how many replicas it had, and how many of them are of no block. The
+/// block side is held meanwhile: a slice is short.
+fn take_slice(state: &State, report: &BlockReport) -> Result<(u64, u64), Status> {
+    let incarnation = Incarnation::from_wire(&report.incarnation)
         .ok_or_else(|| Status::invalid_argument("an incarnation has 16 bytes"))?;
-    let replicas = replicas_of(slice)?;
-    let mut outbox = Outbox::default();
-    let mut blocks = state.blocks();
+    let replicas = blocks::replicas_of(report).map_err(|error| Status::invalid_argument(error.to_string()))?;
     let snapshot = state.namespace.snapshot().map_err(store_failed)?;
-    let reported = known(&snapshot, &replicas).map_err(store_failed)?;
-    blocks.report_slice(
-        WorkerId(slice.worker),
-        incarnation,
-        slice.report_id,
-        (BlockId(slice.first), BlockId(slice.last)),
-        &reported,
-        state.clock.now_ms(),
-        &mut outbox,
-    );
-    drop(blocks);
+    let known = known(&snapshot, &replicas).map_err(store_failed)?;
+    let slice = Slice {
+        report_id: report.report_id,
+        first: BlockId(report.first),
+        last: BlockId(report.last),
+        replicas: &known,
+    };
+    let from = Attendant { worker: WorkerId(report.worker), incarnation };
+    let mut outbox = Outbox::default();
+    let taken = state.blocks().report_slice(from, &slice, state.clock.now_ms(), &mut outbox);
     state.dispatch(outbox);
-    let unknown = reported.iter().filter(|(_, known)| known.is_none()).count();
-    Ok((reported.len() as u64, unknown as u64))
+    let taken = taken.map_err(|error| {
+        tracing::warn!(worker = report.worker, %error, "a slice of a report was refused");
+        Status::failed_precondition(error.to_string())
+    })?;
+    Ok((known.len() as u64, taken.unknown))
 }
 
 fn store_failed(error: StoreError) -> Status {
     Status::internal(error.to_string())
-}
-
-/// The replicas of a slice, checked: as many of each column, ascending, within the slice.
-fn replicas_of(slice: &BlockReport) -> Result<Vec<ReplicaInfo>, Status> {
-    let count = slice.block_steps.len();
-    if count > SLICE_REPLICAS_MAX || slice.generations.len() != count || slice.bytes.len() != count {
-        return Err(Status::invalid_argument("a slice of a report is too long, or its columns differ in length"));
-    }
-    let mut replicas = Vec::with_capacity(count);
-    let mut block = 0u64;
-    for (index, step) in slice.block_steps.iter().enumerate() {
-        let next = block.checked_add(*step).filter(|next| *next > block || index == 0);
-        let Some(next) = next.filter(|next| (slice.first..=slice.last).contains(next)) else {
-            return Err(Status::invalid_argument(format!("replica {index} of a slice is out of order")));
-        };
-        block = next;
-        replicas.push(ReplicaInfo { block, generation: slice.generations[index], bytes: slice.bytes[index] });
-    }
-    Ok(replicas)
 }
 
 /// What the namespace knows of each replica's block.
@@ -271,46 +266,9 @@ fn known(
     replicas.iter().map(look).collect()
 }
 
-impl From<super::namespace::BlockRecord> for KnownBlock {
-    fn from(record: super::namespace::BlockRecord) -> KnownBlock {
-        KnownBlock {
-            generation: Generation(record.generation.0),
-            bytes: record.bytes,
-            replication: record.replication,
-            complete: record.complete,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn slice(steps: &[u64], first: u64, last: u64) -> BlockReport {
-        let count = steps.len();
-        BlockReport {
-            first,
-            last,
-            block_steps: steps.to_vec(),
-            generations: vec![1; count],
-            bytes: vec![5; count],
-            ..BlockReport::default()
-        }
-    }
-
-    #[test]
-    fn a_slice_is_taken_apart_and_checked() {
-        let blocks: Vec<u64> = replicas_of(&slice(&[7, 1, 10], 0, 20)).unwrap().iter().map(|each| each.block).collect();
-        assert_eq!(blocks, [7, 8, 18]);
-        assert!(replicas_of(&slice(&[7, 0], 0, 20)).is_err(), "twice the same");
-        assert!(replicas_of(&slice(&[7, u64::MAX], 0, u64::MAX)).is_err(), "past the last id");
-        assert!(replicas_of(&slice(&[7], 8, 20)).is_err(), "before the slice");
-        assert!(replicas_of(&slice(&[21], 0, 20)).is_err(), "after the slice");
-        let mut uneven = slice(&[7], 0, 20);
-        uneven.bytes.clear();
-        assert!(replicas_of(&uneven).is_err());
-        assert!(replicas_of(&slice(&vec![1; SLICE_REPLICAS_MAX + 1], 0, u64::MAX)).is_err());
-    }
 
     #[test]
     fn a_worker_without_a_host_is_where_it_comes_from() {

@@ -8,12 +8,13 @@ use gristmill_proto::ids::{BlockId, ClientId, Generation, InodeId, WorkerId};
 use gristmill_proto::namespace::answer::Outcome;
 use gristmill_proto::namespace::call::Request;
 use gristmill_proto::namespace::failure::Kind;
-use gristmill_proto::namespace::{Answer, BlockEnd, Failure};
+use gristmill_proto::namespace::{Answer, BlockEnd, Failure, Locate};
 use tokio::sync::mpsc;
 
 use super::blocks::{Decision, Outbox, PipelineWanted};
+use super::effects;
 use super::located;
-use super::namespace::{Action, Applied, Caller, Command, Effect, Facts, RequestId};
+use super::namespace::{Action, Caller, Command, Effect, Facts, RequestId, Snapshot, StoreError, UnderConstruction};
 use super::reserve::Reserve;
 use super::state::State;
 
@@ -83,7 +84,7 @@ impl Committer {
             let mut commands = Vec::with_capacity(waiting.len());
             let mut askers = Vec::with_capacity(waiting.len());
             for decision in self.state.take_decisions(GROUP_COMMANDS_MAX) {
-                if let Some(action) = action_of(decision) {
+                if let Some(action) = effects::action_of(decision) {
                     commands.push(self.own(action));
                     askers.push(None);
                 }
@@ -108,9 +109,14 @@ impl Committer {
                 askers.push(None);
             }
             Submission::Call(call) => {
-                let WriteCall { caller, host, sequence, settled_below, request, answers } = call;
+                let WriteCall { caller, host, sequence, settled_below, mut request, answers } = call;
+                if let Request::Create(create) = &mut request
+                    && create.replication == 0
+                {
+                    create.replication = self.state.default_replication();
+                }
                 let asker = Asker { sequence, user: caller.user.clone(), host, answers };
-                match self.facts(&request, &asker.host) {
+                match self.facts(&caller, &request, &asker.host) {
                     Err(failure) => asker.answer(Outcome::Failure(failure)),
                     Ok(facts) => {
                         let id = Some(RequestId { client: caller.client, sequence });
@@ -125,7 +131,7 @@ impl Committer {
     }
 
     /// What only the block side knows about a request, or why it cannot be taken now.
-    fn facts(&mut self, request: &Request, host: &str) -> Result<Facts, Failure> {
+    fn facts(&mut self, caller: &Caller, request: &Request, host: &str) -> Result<Facts, Failure> {
         if self.state.has_failed() {
             return Err(refusal(Kind::Internal, "the namespace's store failed and the master is ending"));
         }
@@ -133,6 +139,7 @@ impl Committer {
             Ok(read_only) => read_only,
             Err(error) => return Err(refusal(Kind::Internal, &format!("cannot ask for free disk space: {error}"))),
         };
+        self.state.set_read_only(read_only);
         if read_only && !frees_space(request) {
             return Err(refusal(Kind::ReadOnly, "the disk under the master is nearly full"));
         }
@@ -141,51 +148,51 @@ impl Committer {
         if self.state.blocks().safe_mode().by_hand {
             return Err(refusal(Kind::SafeMode, "the namespace is read-only until `gristmill fs safemode leave`"));
         }
+        let snapshot = self.state.namespace.snapshot().map_err(|error| refusal(Kind::Internal, &error.to_string()))?;
+        let facts = Facts::default();
         match request {
             Request::AddBlock(add) => {
-                let durable = match &add.previous {
-                    Some(end) => self.is_durable(add.inode, end)?,
-                    None => true,
-                };
+                let Some(file) = open_file(&snapshot, add.inode)? else { return Ok(facts) };
                 let exclude: Vec<WorkerId> = add.exclude.iter().copied().map(WorkerId).collect();
-                Ok(Facts { durable, targets: self.choose_targets(add.inode, host, &exclude)? })
+                let targets = self.state.blocks().choose_pipeline(&PipelineWanted {
+                    writer_host: host,
+                    replication: file.replication,
+                    block_bytes: file.block_bytes,
+                    exclude: &exclude,
+                    keep: &[],
+                });
+                Ok(Facts { durable: self.is_durable(&file, add.previous.as_ref()), targets })
             }
             Request::Complete(complete) => {
-                let durable = match &complete.last {
-                    Some(end) => self.is_durable(complete.inode, end)?,
-                    None => true,
-                };
-                Ok(Facts { durable, ..Facts::default() })
+                let Some(file) = open_file(&snapshot, complete.inode)? else { return Ok(facts) };
+                Ok(Facts { durable: self.is_durable(&file, complete.last.as_ref()), ..facts })
             }
-            _ => Ok(Facts::default()),
+            Request::RebuildBlock(rebuild) => {
+                Ok(Facts { targets: self.state.blocks().locations(BlockId(rebuild.block), host), ..facts })
+            }
+            Request::Append(append) => {
+                let targets = self.holders_of_last(&snapshot, caller, &append.path, host);
+                Ok(Facts { targets, ..facts })
+            }
+            _ => Ok(facts),
         }
     }
 
     /// Whether enough copies of a block are known to be on disk, so that its writer may leave it behind.
-    fn is_durable(&self, inode: u64, end: &BlockEnd) -> Result<bool, Failure> {
-        let Some(file) = self.open_file(inode)? else {
-            return Ok(true); // The namespace says what is wrong.
-        };
-        let blocks = self.state.blocks();
-        let good = blocks.good_replicas(BlockId(end.block), Generation(end.generation), end.bytes);
-        Ok(good >= blocks.durable_wanted(file.replication))
+    fn is_durable(&self, file: &UnderConstruction, end: Option<&BlockEnd>) -> bool {
+        end.is_none_or(|end| {
+            let blocks = self.state.blocks();
+            let good = blocks.good_replicas(BlockId(end.block), Generation(end.generation), end.bytes);
+            good >= blocks.durable_wanted(file.replication)
+        })
     }
 
-    fn choose_targets(&self, inode: u64, host: &str, exclude: &[WorkerId]) -> Result<Vec<WorkerId>, Failure> {
-        let Some(file) = self.open_file(inode)? else {
-            return Ok(Vec::new());
-        };
-        Ok(self.state.blocks().choose_pipeline(&PipelineWanted {
-            writer_host: host,
-            replication: file.replication,
-            block_bytes: file.block_bytes,
-            exclude,
-        }))
-    }
-
-    fn open_file(&self, inode: u64) -> Result<Option<super::namespace::FileShape>, Failure> {
-        let read = self.state.namespace.snapshot().and_then(|snapshot| snapshot.file_shape(InodeId(inode)));
-        read.map_err(|error| refusal(Kind::Internal, &error.to_string()))
+    /// Who has the last block of a file that is to be appended to. What is wrong with the path the namespace says.
+    fn holders_of_last(&self, snapshot: &Snapshot, caller: &Caller, path: &str, host: &str) -> Vec<WorkerId> {
+        let bytes = snapshot.stat(caller, path).map_or(0, |entry| entry.bytes);
+        let last = Locate { path: path.to_owned(), offset: bytes.saturating_sub(1), bytes: 1, limit: 1 };
+        let block = snapshot.locate(caller, &last).ok().and_then(|located| located.blocks.into_iter().next());
+        block.map_or_else(Vec::new, |block| self.state.blocks().locations(BlockId(block.block), host))
     }
 
     fn commit(&self, commands: &[Command], askers: Vec<Option<Asker>>) {
@@ -201,47 +208,50 @@ impl Committer {
             }
             Ok(applied) => {
                 for (applied, asker) in applied.into_iter().zip(askers) {
-                    self.settle(applied, asker);
+                    if let Err(error) = self.take_effects(applied.effects) {
+                        self.state.fail(error.to_string());
+                    }
+                    self.answer(applied.outcome, asker);
                 }
             }
         }
     }
 
     /// The block side learns of a change before the client does, so that the client's next call finds it there.
-    fn settle(&self, applied: Applied, asker: Option<Asker>) {
-        if !applied.effects.is_empty() {
-            let mut outbox = Outbox::default();
-            let mut blocks = self.state.blocks();
-            for effect in applied.effects {
-                take_effect(&mut blocks, effect, self.state.clock.now_ms(), &mut outbox);
-            }
-            drop(blocks);
-            self.state.dispatch(outbox);
+    fn take_effects(&self, effects: Vec<Effect>) -> Result<(), StoreError> {
+        if effects.is_empty() {
+            return Ok(());
         }
-        match asker {
-            Some(asker) => {
-                let mut outcome = applied.outcome;
-                located::complete(&self.state, &mut outcome, &asker.user, &asker.host, super::state::WRITE);
+        let snapshot = self.state.namespace.snapshot()?;
+        let mut outbox = Outbox::default();
+        let mut blocks = self.state.blocks();
+        let now_ms = self.state.clock.now_ms();
+        for effect in effects {
+            effects::take(&mut blocks, &snapshot, effect, now_ms, &mut outbox)?;
+        }
+        drop(blocks);
+        self.state.dispatch(outbox);
+        Ok(())
+    }
+
+    fn answer(&self, outcome: Outcome, asker: Option<Asker>) {
+        match (asker, outcome) {
+            (Some(asker), mut outcome) => {
+                located::complete(&self.state, &mut outcome, &asker.user, &asker.host);
                 asker.answer(outcome);
             }
-            None => {
-                if let Outcome::Failure(failure) = applied.outcome {
-                    tracing::warn!(kind = failure.kind, path = %failure.path, detail = %failure.detail,
-                        "the namespace refused a command of the master's own");
-                }
+            (None, Outcome::Failure(failure)) => {
+                tracing::warn!(kind = failure.kind, path = %failure.path, detail = %failure.detail,
+                    "the namespace refused a command of the master's own");
             }
+            (None, _) => {}
         }
     }
 }
 
-fn take_effect(blocks: &mut super::blocks::Blocks, effect: Effect, now_ms: u64, out: &mut Outbox) {
-    let _ = (blocks, effect, now_ms, out);
-    unimplemented!()
-}
-
-fn action_of(decision: Decision) -> Option<Action> {
-    let _ = decision;
-    unimplemented!()
+/// What is known of a file that is being written; nothing if it is not.
+fn open_file(snapshot: &Snapshot, inode: u64) -> Result<Option<UnderConstruction>, Failure> {
+    snapshot.under_construction(InodeId(inode)).map_err(|error| refusal(Kind::Internal, &error.to_string()))
 }
 
 fn refusal(kind: Kind, detail: &str) -> Failure {

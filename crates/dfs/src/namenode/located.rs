@@ -7,28 +7,23 @@ use gristmill_proto::namespace::answer::Outcome;
 
 use super::state::{READ, State, WRITE};
 
-/// Completes every block of `outcome`.
-pub(crate) fn complete(state: &State, outcome: &mut Outcome, user: &str, host: &str, operations: u32) {
+/// Completes every block of `outcome`, the answer to a call of `user` on `host`.
+pub(crate) fn complete(state: &State, outcome: &mut Outcome, user: &str, host: &str) {
     match outcome {
         Outcome::Located(file) => {
             for block in &mut file.blocks {
                 find_replicas(state, block, host);
-                block.token = state.token(block.block, block.generation, operations, user).into();
+                block.token = state.token(block.block, block.generation, READ, user).into();
             }
         }
         Outcome::Block(block) => fill_pipeline(state, block, user),
-        Outcome::OpenFile(open) => {
-            if let Some(block) = &mut open.last {
-                find_replicas(state, block, host);
-                block.token = state.token(block.block, block.generation, READ | WRITE, user).into();
-            }
-        }
+        Outcome::OpenFile(open) => open.last.iter_mut().for_each(|block| fill_pipeline(state, block, user)),
         _ => {}
     }
 }
 
-/// For reading or appending: whatever good replicas are known now, nearest first. While the block is written its
-/// pipeline stands in the namespace, and serves what it has.
+/// For reading: whatever good replicas are known now, nearest first. While a block is written its pipeline stands in the
+/// namespace, and serves what it has.
 fn find_replicas(state: &State, block: &mut LocatedBlock, host: &str) {
     let blocks = state.blocks();
     let mut found = blocks.locations(BlockId(block.block), host);

@@ -2,7 +2,7 @@
 
 use gristmill_proto::attendance::CheckReplica;
 use gristmill_proto::attendance::order::Order;
-use gristmill_proto::ids::WorkerId;
+use gristmill_proto::ids::{BlockId, WorkerId};
 use gristmill_proto::namespace::answer::Outcome;
 use gristmill_proto::namespace::call::Request;
 use gristmill_proto::namespace::failure::Kind;
@@ -12,13 +12,10 @@ use gristmill_proto::namespace::{
 };
 use tokio::sync::mpsc;
 
-use super::blocks::{KnownBlock, Outbox};
+use super::blocks::{BlockHealth, KnownBlock, Outbox};
 use super::located;
-use super::namespace::{CallError, Caller, CheckedFile, Snapshot, StoreError};
-use super::state::{READ, State};
-
-/// Files that one page of a check looks at, unless the caller wants fewer.
-const CHECK_FILES_MAX: u32 = 1_000;
+use super::namespace::{CallError, Caller, Snapshot};
+use super::state::State;
 
 /// Who asks, and from where.
 pub(crate) struct Reader<'c> {
@@ -53,7 +50,7 @@ impl Reading<'_> {
     fn outcome(&self, request: Request) -> Outcome {
         match self.read(request) {
             Ok(mut outcome) => {
-                located::complete(self.state, &mut outcome, &self.reader.caller.user, self.reader.host, READ);
+                located::complete(self.state, &mut outcome, &self.reader.caller.user, self.reader.host);
                 outcome
             }
             Err(CallError::Refused(failure)) => Outcome::Failure(failure),
@@ -67,12 +64,12 @@ impl Reading<'_> {
     fn read(&self, request: Request) -> Result<Outcome, CallError> {
         let (snapshot, caller) = (self.snapshot, self.reader.caller);
         Ok(match request {
-            Request::Stat(stat) => Outcome::Entry(snapshot.stat(caller, &stat)?),
+            Request::Stat(stat) => Outcome::Entry(snapshot.stat(caller, &stat.path)?),
             Request::List(list) => Outcome::Listing(snapshot.list(caller, &list)?),
-            Request::Summarize(summarize) => Outcome::Summary(snapshot.summarize(caller, &summarize)?),
+            Request::Summarize(summarize) => Outcome::Summary(snapshot.summarize(caller, &summarize.path)?),
             Request::Locate(locate) => Outcome::Located(snapshot.locate(caller, &locate)?),
-            Request::Space(_) => Outcome::Space(self.state.blocks().space()),
-            Request::Report(_) => Outcome::Report(self.report()?),
+            Request::Space(_) => Outcome::Space(self.state.blocks().totals().space),
+            Request::Report(_) => Outcome::Report(self.report()),
             Request::Check(check) => Outcome::Check(self.check(&check)?),
             Request::RenewLeases(_) => done(), // Whatever a client sends is a sign of life.
             Request::ReportBad(bad) => self.report_bad(&bad),
@@ -83,22 +80,22 @@ impl Reading<'_> {
         })
     }
 
-    fn report(&self) -> Result<ClusterReport, StoreError> {
-        let totals = self.snapshot.totals()?;
-        let now_ms = self.state.clock.now_ms();
+    fn report(&self) -> ClusterReport {
+        let names = self.snapshot.totals();
         let blocks = self.state.blocks();
-        Ok(ClusterReport {
-            space: Some(blocks.space()),
+        let totals = blocks.totals();
+        ClusterReport {
+            space: Some(totals.space),
             safe_mode: Some(blocks.safe_mode()),
-            workers: blocks.worker_reports(now_ms),
-            directories: totals.directories,
-            files: totals.files,
-            blocks: totals.blocks,
-            pending_replication: blocks.pending_replication(),
-            pending_deletion: blocks.pending_deletion(),
+            workers: blocks.worker_reports(),
+            directories: names.directories,
+            files: names.files,
+            blocks: names.blocks,
+            pending_replication: totals.pending_replication,
+            pending_deletion: totals.pending_deletion,
             epoch: self.state.epoch().0,
             read_only: self.state.is_read_only(),
-        })
+        }
     }
 
     /// A client met a bad replica. It is not taken at its word: the worker verifies what it has.
@@ -110,9 +107,10 @@ impl Reading<'_> {
     }
 
     fn as_superuser(&self, act: impl FnOnce() -> Outcome) -> Result<Outcome, CallError> {
-        match self.snapshot.is_superuser(self.reader.caller)? {
+        let root = self.snapshot.stat(self.reader.caller, "/")?;
+        match root.owner == self.reader.caller.user {
             true => Ok(act()),
-            false => Ok(refused(Kind::PermissionDenied, "only the superuser may do this")),
+            false => Ok(refused(Kind::PermissionDenied, "only the owner of / may do this")),
         }
     }
 
@@ -120,10 +118,8 @@ impl Reading<'_> {
         let Ok(wanted) = set_worker_state::State::try_from(set.state) else {
             return refused(Kind::InvalidArgument, "no such state of a worker");
         };
-        let mut outbox = Outbox::default();
         let now_ms = self.state.clock.now_ms();
-        let known = self.state.blocks().set_worker_state(WorkerId(set.worker), wanted, now_ms, &mut outbox);
-        self.state.dispatch(outbox);
+        let known = self.state.blocks().set_worker_state(WorkerId(set.worker), wanted, now_ms);
         match known {
             true => done(),
             false => refused(Kind::NotFound, &format!("there is no worker-{}", set.worker)),
@@ -131,18 +127,26 @@ impl Reading<'_> {
     }
 
     fn set_safe_mode(&self, set: &SetSafeMode) -> Outcome {
-        self.state.blocks().set_safe_mode(set.on, self.state.clock.now_ms());
+        self.state.blocks().set_safe_mode(set.on);
         done()
     }
 
     /// One page of a check: what is wrong with files after `check.after`.
     fn check(&self, check: &Check) -> Result<CheckReport, CallError> {
-        let limit = if check.limit == 0 { CHECK_FILES_MAX } else { check.limit.min(CHECK_FILES_MAX) };
-        let page = self.snapshot.check_page(self.reader.caller, &check.path, &check.after, limit as usize)?;
-        let mut report = CheckReport { last: page.last, ..CheckReport::default() };
+        let page = self.snapshot.check_page(self.reader.caller, check)?;
+        let mut report = CheckReport {
+            files: page.files.len() as u64,
+            blocks: page.blocks,
+            bytes: page.bytes,
+            last: page.last,
+            problems: Vec::new(),
+        };
         let blocks = self.state.blocks();
         for file in &page.files {
-            report.files += 1;
+            for (block, record) in &file.blocks {
+                let health = blocks.problems(*block, &KnownBlock::from(*record));
+                report.problems.extend(problems_of(&file.path, *block, &health));
+            }
             if file.open {
                 report.problems.push(Problem {
                     path: file.path.clone(),
@@ -150,37 +154,38 @@ impl Reading<'_> {
                     ..Problem::default()
                 });
             }
-            for (block, record) in &file.blocks {
-                report.blocks += 1;
-                report.bytes += record.bytes;
-                for found in blocks.problems(*block, &KnownBlock::from(*record)) {
-                    report.problems.push(Problem { path: file.path.clone(), block: block.0, ..found });
-                }
-            }
         }
         Ok(report)
     }
 
     /// Tells the block side once more what to expect of every block below a path.
     fn repair(&self, repair: &Repair) -> Result<Outcome, CallError> {
-        let mut after = String::new();
+        let mut check = Check { path: repair.path.clone(), ..Check::default() };
         loop {
-            let page =
-                self.snapshot.check_page(self.reader.caller, &repair.path, &after, CHECK_FILES_MAX as usize)?;
-            let mut blocks = self.state.blocks();
-            let complete = |file: &CheckedFile| file.blocks.clone();
-            for (block, record) in page.files.iter().flat_map(complete) {
-                if record.complete {
-                    blocks.expect(block, record.replication);
-                }
-            }
-            drop(blocks);
+            let page = self.snapshot.check_page(self.reader.caller, &check)?;
+            let all = page.files.iter().flat_map(|file| &file.blocks);
+            let known: Vec<_> = all.map(|(block, record)| (*block, KnownBlock::from(*record))).collect();
+            self.state.blocks().expect(&known);
             if page.last.is_empty() {
                 return Ok(done());
             }
-            after = page.last;
+            check.after = page.last;
         }
     }
+}
+
+/// Each problem of a block by itself. That it is being written is said of the file.
+fn problems_of(path: &str, block: BlockId, health: &BlockHealth) -> Vec<Problem> {
+    let kinds = health.problems.iter().filter(|kind| **kind != problem::Kind::Open);
+    let problem = |kind: &problem::Kind| Problem {
+        path: path.to_owned(),
+        block: block.0,
+        kind: (*kind).into(),
+        replicas: health.replicas,
+        target: health.target,
+        workers: health.workers.iter().map(WorkerId::to_string).collect(),
+    };
+    kinds.map(problem).collect()
 }
 
 fn done() -> Outcome {

@@ -1,17 +1,18 @@
 //! What all parts of a running namenode share.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use gristmill_proto::attendance::Orders;
+use gristmill_proto::attendance::{Orders, Refused};
 use gristmill_proto::attendance::order::Order;
-use gristmill_proto::auth::{BlockKey, Secret};
+use gristmill_proto::auth::{BLOCK_TOKEN_LIFETIME_MS, BlockKey, Secret};
 use gristmill_proto::ids::{ClientId, Epoch, Incarnation, WorkerId};
 use gristmill_proto::messages::BlockToken;
 use tokio::sync::{mpsc, watch};
 
 use super::NamenodeOptions;
-use super::blocks::{Blocks, Decision, Outbox};
+use super::blocks::{self, Attendant, Blocks, Decision, Outbox};
 use super::clock::Clock;
 use super::leases::Leases;
 use super::namespace::{LeaseClock, Namespace};
@@ -19,9 +20,6 @@ use super::namespace::{LeaseClock, Namespace};
 /// Orders that wait for one worker. A worker that is this far behind has its stream closed: it registers again and
 /// reports in full, which repairs whatever it missed.
 const ORDERS_WAITING_MAX: usize = 4096;
-
-/// How long a token of a block lives: longer than any transfer of one block takes, even on a slow disk.
-const TOKEN_LIFE_MS: u64 = 10 * 60 * 1000;
 
 /// Operation bits of a block token (docs/protocol.md).
 pub(crate) const READ: u32 = 1;
@@ -39,6 +37,7 @@ pub(crate) struct State {
     connections: Mutex<HashMap<WorkerId, Connection>>,
     decisions: Mutex<VecDeque<Decision>>,
     failure: watch::Sender<Option<String>>,
+    read_only: AtomicBool,
 }
 
 /// The open stream to one worker.
@@ -53,11 +52,12 @@ impl State {
         namespace: Namespace,
         blocks: Blocks,
         secret: Option<Secret>,
+        open_key: BlockKey,
         clock: Clock,
     ) -> State {
         let block_key = match &secret {
             Some(secret) => BlockKey::from_secret(secret, namespace.cluster()),
-            None => BlockKey::random(),
+            None => open_key,
         };
         State {
             options,
@@ -70,6 +70,7 @@ impl State {
             connections: Mutex::default(),
             decisions: Mutex::default(),
             failure: watch::Sender::new(None),
+            read_only: AtomicBool::new(false),
         }
     }
 
@@ -80,6 +81,20 @@ impl State {
     /// The block side. Held for short, bounded work only.
     pub(crate) fn blocks(&self) -> MutexGuard<'_, Blocks> {
         lock(&self.blocks)
+    }
+
+    /// Copies of a block where a file does not say: as set, or by the number of live workers.
+    pub(crate) fn default_replication(&self) -> u32 {
+        self.options.replication.unwrap_or_else(|| blocks::default_replication(self.blocks().live_workers()))
+    }
+
+    pub(crate) fn set_read_only(&self, read_only: bool) {
+        self.read_only.store(read_only, Ordering::Relaxed);
+    }
+
+    /// Whether the disk under the namespace is nearly full, as was last seen.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.read_only.load(Ordering::Relaxed)
     }
 
     pub(crate) fn leases(&self) -> MutexGuard<'_, Leases> {
@@ -99,7 +114,7 @@ impl State {
             block,
             generation,
             operations,
-            expires_ms: self.clock.wall_ms() + TOKEN_LIFE_MS,
+            expires_ms: self.clock.wall_ms() + BLOCK_TOKEN_LIFETIME_MS,
             user: user.to_owned(),
         })
     }
@@ -151,6 +166,22 @@ impl State {
             }
             other => other,
         }
+    }
+
+    /// Ends a worker's stream, saying why.
+    pub(crate) fn refuse(&self, from: Attendant, refused: Refused) {
+        tracing::warn!(worker = %from.worker, reason = refused.reason, detail = %refused.detail, "a worker was refused");
+        let mut connections = lock(&self.connections);
+        let ours = connections.get(&from.worker).filter(|connection| connection.incarnation == from.incarnation);
+        let Some(connection) = ours else {
+            return; // Its stream was replaced, and ended with that.
+        };
+        let order = gristmill_proto::attendance::Order { order: Some(Order::Refused(refused)) };
+        let orders = Orders { epoch: self.epoch().0, orders: vec![order] };
+        if connection.orders.try_send(orders).is_err() {
+            tracing::debug!(worker = %from.worker, "its stream ends without a word");
+        }
+        connections.remove(&from.worker);
     }
 
     /// Takes at most `limit` decisions that wait for the namespace, oldest first.

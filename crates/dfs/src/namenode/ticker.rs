@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gristmill_proto::ids::{BlockId, InodeId};
 
-use super::blocks::Outbox;
+use super::blocks::{KnownBlock, Outbox};
 use super::committer::{CommitQueue, Submission};
 use super::namespace::{Action, StoreError};
 use super::state::State;
@@ -18,19 +18,21 @@ const TICK_INTERVAL: Duration = Duration::from_millis(100);
 const SWEEP_INTERVAL_MS: u64 = 1_000;
 /// Each of these is a transaction of its own, and nobody minds a minute.
 const EXPIRE_INTERVAL_MS: u64 = 60_000;
-/// Blocks of detached trees that one transaction takes apart, so that other commands wait for it only briefly.
-const RECLAIM_BLOCKS_MAX: u32 = 2_000;
+/// Inodes and blocks of detached trees that one transaction takes apart, so that others wait for it only briefly.
+const RECLAIM_RECORDS_MAX: u32 = 2_000;
 /// Open files looked at in one go.
 const OPEN_FILES_PAGE: usize = 1_000;
 /// Blocks that the block side is told to expect in one tick, after a start.
 const EXPECTED_PAGE: usize = 20_000;
 /// Answers of clients silent for this long are forgotten: nobody asks again after so long.
 const SESSION_AGE_MS: u64 = 60 * 60 * 1000;
+/// Answers forgotten in one transaction.
+const FORGOTTEN_ANSWERS_MAX: u32 = 100_000;
 
 /// The ticker's thread. Dropping the sender ends it.
 pub(crate) fn start(state: Arc<State>, committer: CommitQueue) -> std::io::Result<(Sender<()>, JoinHandle<()>)> {
     let (alive, ended) = channel();
-    let ticker = Ticker { state, committer, expected: Some(BlockId(0)), swept_ms: 0 };
+    let ticker = Ticker { state, committer, expected: Some(BlockId(0)), swept_ms: 0, expired_ms: 0, resumed: false };
     let thread = thread::Builder::new().name("ticker".into()).spawn(move || ticker.run(&ended))?;
     Ok((alive, thread))
 }
@@ -41,6 +43,9 @@ struct Ticker {
     /// Up to where the block side knows what to expect; `None` once it knows all.
     expected: Option<BlockId>,
     swept_ms: u64,
+    expired_ms: u64,
+    /// Recoveries that a former master had begun were begun again.
+    resumed: bool,
 }
 
 impl Ticker {
@@ -62,9 +67,9 @@ impl Ticker {
         if decided {
             self.submit(Submission::Wake);
         }
-        self.expect_blocks(now_ms)?;
-        if self.state.namespace.snapshot()?.has_orphans()? {
-            self.own(Action::Reclaim { blocks_max: RECLAIM_BLOCKS_MAX });
+        self.expect_blocks()?;
+        if self.state.namespace.snapshot()?.has_orphans() {
+            self.own(Action::Reclaim { records_max: RECLAIM_RECORDS_MAX });
         }
         if now_ms >= self.swept_ms + SWEEP_INTERVAL_MS {
             self.swept_ms = now_ms;
@@ -74,30 +79,32 @@ impl Ticker {
     }
 
     /// After a start, tells the block side of every block there is, a page at a time: what nobody reports is missing.
-    fn expect_blocks(&mut self, now_ms: u64) -> Result<(), StoreError> {
+    fn expect_blocks(&mut self) -> Result<(), StoreError> {
         let Some(after) = self.expected else {
             return Ok(());
         };
         let page = self.state.namespace.snapshot()?.blocks_after(after, EXPECTED_PAGE)?;
+        let known: Vec<_> = page.iter().map(|(block, record)| (*block, KnownBlock::from(*record))).collect();
         let mut blocks = self.state.blocks();
-        for (block, record) in &page {
-            if record.complete {
-                blocks.expect(*block, record.replication);
-            }
-        }
+        blocks.expect(&known);
         self.expected = page.last().map(|(block, _)| *block);
         if self.expected.is_none() {
-            blocks.all_expected(now_ms);
+            blocks.expected_all();
         }
         Ok(())
     }
 
     fn sweep(&mut self, now_ms: u64) -> Result<(), StoreError> {
         self.end_leases(now_ms)?;
+        if now_ms < self.expired_ms + EXPIRE_INTERVAL_MS {
+            return Ok(());
+        }
+        self.expired_ms = now_ms;
         let wall_ms = self.state.clock.wall_ms();
         let before_ms = wall_ms.saturating_sub(self.state.options.trash_age_ms);
         self.own(Action::ExpireTrash { before_ms });
-        self.own(Action::ForgetSessions { before_ms: wall_ms.saturating_sub(SESSION_AGE_MS) });
+        let before_ms = wall_ms.saturating_sub(SESSION_AGE_MS);
+        self.own(Action::ForgetSessions { before_ms, answers_max: FORGOTTEN_ANSWERS_MAX });
         Ok(())
     }
 
@@ -113,13 +120,17 @@ impl Ticker {
             };
             after = *last;
             for (inode, writer) in page {
-                let ended = writer.is_some_and(|client| self.state.leases().idle_ms(client, now_ms) > limit_ms);
+                let ended = match writer {
+                    Some(client) => self.state.leases().idle_ms(client, now_ms) > limit_ms,
+                    None => !self.resumed,
+                };
                 if ended {
-                    tracing::info!(%inode, "the lease of a silent writer ended: its file is closed");
-                    self.own(Action::BeginRecovery { inode });
+                    tracing::info!(%inode, "a file whose writer is gone is being closed");
+                    self.own(Action::BeginRecovery { inode, holder: writer });
                 }
             }
         }
+        self.resumed = true;
         self.state.leases().forget_silent(limit_ms, now_ms);
         Ok(())
     }

@@ -11,7 +11,7 @@ use gristmill_proto::namespace::failure::Kind;
 use gristmill_proto::namespace::{Answer, BlockEnd, Failure, Locate};
 use tokio::sync::mpsc;
 
-use super::blocks::{Decision, Outbox, PipelineWanted};
+use super::blocks::{Outbox, PipelineWanted};
 use super::effects;
 use super::located;
 use super::namespace::{Action, Caller, Command, Effect, Facts, RequestId, Snapshot, StoreError, UnderConstruction};

@@ -109,7 +109,7 @@ impl State {
     /// A token that lets its bearer do `operations` with one block.
     pub(crate) fn token(&self, block: u64, generation: u64, operations: u32, user: &str) -> Vec<u8> {
         self.block_key.sign(&BlockToken {
-            cluster_id: self.namespace.cluster().0.to_vec(),
+            cluster_id: self.namespace.cluster().0.to_vec().into(),
             epoch: self.epoch().0,
             block,
             generation,

@@ -6,7 +6,9 @@ use gristmill_dfs::file_system::{CreateOptions, DeleteOptions, FileSystem};
 use gristmill_dfs::{Existing, FileInfo, ListError, SUCCESS_FILE, StageError, StagedFile, Staging, Uri};
 
 fn home(name: &str) -> Uri {
-    Uri::parse(&format!("memory://store-{name}/home")).unwrap()
+    let home = Uri::parse(&format!("memory://store-{name}/home")).unwrap();
+    home.file_system().unwrap().make_directory(&home, true).unwrap();
+    home
 }
 
 fn put(uri: &Uri, text: &str) {

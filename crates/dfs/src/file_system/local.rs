@@ -31,7 +31,7 @@ impl FileSystem for LocalFileSystem {
     fn list(&self, uri: &Uri) -> Result<Listing, FsError> {
         let failed = |source: io::Error| FsError::new("list", uri, source);
         let metadata = look(uri, "list")?;
-        if !metadata.is_dir() {
+        if !metadata.0.is_dir() {
             return Ok(Box::new(std::iter::once(Ok(status(uri.clone(), &metadata)))));
         }
         let mut names = Vec::new();
@@ -210,14 +210,17 @@ fn entry(uri: Uri) -> Option<Result<Status, FsError>> {
     }
 }
 
-/// What a link leads to or, if it leads nowhere, the link.
-fn look(uri: &Uri, operation: &'static str) -> Result<Metadata, FsError> {
-    fs::metadata(uri.path())
-        .or_else(|error| fs::symlink_metadata(uri.path()).map_err(|_| error))
-        .map_err(|source| FsError::new(operation, uri, source))
+/// What a link leads to or, if it leads nowhere, the link; and whether it is one.
+fn look(uri: &Uri, operation: &'static str) -> Result<(Metadata, bool), FsError> {
+    let looked = fs::symlink_metadata(uri.path()).map(|found| match found.is_symlink() {
+        true => (fs::metadata(uri.path()).unwrap_or(found), true),
+        false => (found, false),
+    });
+    looked.map_err(|source| FsError::new(operation, uri, source))
 }
 
-fn status(uri: Uri, metadata: &Metadata) -> Status {
+fn status(uri: Uri, (metadata, is_link): &(Metadata, bool)) -> Status {
+    let is_link = *is_link;
     let (is_file, is_directory) = (metadata.is_file(), metadata.is_dir());
     Status {
         uri,
@@ -226,6 +229,7 @@ fn status(uri: Uri, metadata: &Metadata) -> Status {
             (_, true) => Kind::Directory,
             _ => Kind::Other,
         },
+        is_link,
         bytes: if is_file { metadata.len() } else { 0 },
         replication: u32::from(is_file),
         block_bytes: if is_file { metadata.blksize() } else { 0 },

@@ -20,6 +20,8 @@ pub struct Status {
     pub uri: Uri,
     /// What it is.
     pub kind: Kind,
+    /// Whether the name is a symbolic link, and the rest is about what it leads to. On this machine only.
+    pub is_link: bool,
     /// How long a file is; of a file being written, up to what its readers may see. 0 for a directory.
     pub bytes: u64,
     /// How many copies there shall be; 0 for a directory.

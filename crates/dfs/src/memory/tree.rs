@@ -369,6 +369,7 @@ impl Node {
         let mut status = Status {
             uri,
             kind: Kind::Directory,
+            is_link: false,
             bytes: 0,
             replication: 0,
             block_bytes: 0,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gristmill_proto::auth::Secret;
-use gristmill_proto::ids::{ClusterId, Incarnation, WorkerId};
+use gristmill_proto::ids::Incarnation;
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -48,22 +48,6 @@ pub enum AttendanceError {
         /// What the master says.
         detail: String,
     },
-    /// The data on this worker's disks belongs to another cluster, or another worker.
-    #[error(
-        "the disks here belong to {worker} of cluster {cluster}, the master at {master} takes them for {welcomed_as} of {welcomed_to}"
-    )]
-    WrongIdentity {
-        /// HOST:PORT.
-        master: String,
-        /// As the disks say.
-        cluster: ClusterId,
-        /// As the disks say.
-        worker: WorkerId,
-        /// As the master says.
-        welcomed_to: ClusterId,
-        /// As the master says.
-        welcomed_as: WorkerId,
-    },
     /// The master is of another version.
     #[error("the master at {master} speaks version {theirs}, this worker version {ours}")]
     WrongVersion {
@@ -74,8 +58,8 @@ pub enum AttendanceError {
         /// Of this build.
         ours: u32,
     },
-    /// The new identity could not be written to the disks.
-    #[error("cannot note on the disks which worker this is")]
+    /// The disks belong to another cluster or are another worker's, or the identity could not be written to them.
+    #[error("the disks here cannot be those of the worker that the master has welcomed")]
     Adopt(#[source] AdoptError),
     /// The address of the master is none.
     #[error("{master} is no address of a master: {detail}")]
@@ -93,7 +77,7 @@ pub enum AttendanceError {
 /// The attendance of a worker. It lives as long as the process does.
 pub struct Attendance {
     pub(crate) options: AttendanceOptions,
-    pub(crate) store: Arc<BlockStore>,
+    pub(crate) store: BlockStore,
     pub(crate) standing: Arc<Standing>,
     pub(crate) server: Arc<BulkServer>,
     pub(crate) incarnation: Incarnation,
@@ -106,7 +90,7 @@ impl Attendance {
     /// tokens at once.
     pub fn new(
         options: AttendanceOptions,
-        store: Arc<BlockStore>,
+        store: BlockStore,
         standing: Arc<Standing>,
         server: Arc<BulkServer>,
     ) -> Result<Attendance, AttendanceError> {

@@ -1,7 +1,5 @@
 //! A full report: every finished replica of this worker, in slices, on a stream of its own.
 
-use std::sync::Arc;
-
 use gristmill_proto::attendance::BlockReport;
 use gristmill_proto::ids::{BlockId, Epoch, Incarnation, WorkerId};
 use tokio::sync::mpsc;
@@ -24,7 +22,7 @@ pub(crate) struct ReportHead {
 }
 
 /// The slices of a report, made as they are taken, on a thread that may wait for the store.
-pub(crate) fn slices(store: Arc<BlockStore>, head: ReportHead) -> ReceiverStream<BlockReport> {
+pub(crate) fn slices(store: BlockStore, head: ReportHead) -> ReceiverStream<BlockReport> {
     let (sender, receiver) = mpsc::channel(SLICES_WAITING);
     tokio::task::spawn_blocking(move || {
         let mut first = 0;

@@ -62,11 +62,13 @@ impl News {
         self.arrived.notified().await;
     }
 
-    /// Everything that waits is settled by the full report that a new registration brings.
+    /// A new registration, to which a full report belongs: it makes up for what was dropped, and for all that waits then.
     pub(crate) fn start_anew(&self) {
         let mut queue = self.queue();
-        queue.changes.clear();
-        queue.incomplete = false;
+        if queue.incomplete {
+            queue.changes.clear();
+            queue.incomplete = false;
+        }
     }
 
     /// Whether changes were dropped since [`News::start_anew`].

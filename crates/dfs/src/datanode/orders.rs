@@ -10,7 +10,6 @@ use gristmill_proto::attendance::order::Order;
 use gristmill_proto::attendance::{ReplicaInfo, Settle, StopWriter, Stopped};
 use gristmill_proto::ids::{BlockId, Epoch, Generation};
 
-use super::block_store::{Change, ReplicaError};
 use super::copy::{Pace, copy};
 use super::failure::sentence;
 use super::news::News;
@@ -95,18 +94,16 @@ impl Desk {
                 }
             }
             Order::Welcome(_) | Order::Refused(_) | Order::SendReport(_) => {
-                tracing::error!(?order, "an order for the attendance itself");
+                unreachable!("the session keeps these")
             }
         }
     }
 
     fn delete(&self, replica: &ReplicaInfo) {
         let (block, generation) = (BlockId(replica.block), Generation(replica.generation));
-        match self.service.store.delete(block, generation) {
-            Ok(()) => {}
-            // So that the master does not wait for what is done already.
-            Err(ReplicaError::NotFound { .. }) => self.news.change(Change::Deleted(*replica)),
-            Err(error) => tracing::warn!(error = %sentence(&error), "a replica is not deleted"),
+        // The store announces it, also if there was none.
+        if let Err(error) = self.service.store.delete(block, generation) {
+            tracing::warn!(error = %sentence(&error), "a replica is not deleted");
         }
     }
 

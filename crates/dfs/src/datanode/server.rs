@@ -27,7 +27,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What all connections share.
 pub(crate) struct Service {
-    pub(crate) store: Arc<BlockStore>,
+    pub(crate) store: BlockStore,
     pub(crate) standing: Arc<Standing>,
     pub(crate) options: BulkOptions,
     /// Set when the worker ends.
@@ -60,7 +60,7 @@ impl BulkServer {
     /// Serves the blocks of `store` to whoever connects to `listener` and has a token that `standing` honours.
     pub fn start(
         listener: TcpListener,
-        store: Arc<BlockStore>,
+        store: BlockStore,
         standing: Arc<Standing>,
         options: BulkOptions,
     ) -> io::Result<BulkServer> {

@@ -20,7 +20,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 
 use super::attendance::{Attendance, AttendanceError};
-use super::block_store::Identity;
+use super::block_store::{Change, Identity};
 use super::full_report::{ReportHead, slices};
 use super::standing::wall_clock_ms;
 
@@ -119,8 +119,9 @@ impl<'a> Session<'a> {
         let (notices, queue) = mpsc::channel(NOTICES_WAITING);
         let register = Notice { notice: Some(Kind::Register(introduction(attendance, volumes.clone()))) };
         notices.try_send(register).map_err(|error| for_now("registering", &error))?;
-        // What a full report will say need not be said before it; what changes from here on must.
         attendance.news.start_anew();
+        // A full report is about good replicas only.
+        attendance.store.bad_replicas().into_iter().for_each(|bad| attendance.news.change(Change::Bad(bad)));
         let request = authentic(attendance, ReceiverStream::new(queue))?;
         let mut orders = greeted(master, client.attend(request)).await?.into_inner();
         let first = greeted(master, orders.message()).await?;
@@ -328,16 +329,8 @@ fn settle_identity(attendance: &Attendance, welcome: &Welcome) -> Result<WorkerI
         None => BlockKey::from_wire(&welcome.open_key),
     };
     let key = key.ok_or_else(|| Lost::ForNow("the cluster has a secret, and this worker not".to_owned()))?;
-    match attendance.store.identity() {
-        Some(known) if (known.cluster, known.worker) == (cluster, worker) => {}
-        Some(Identity { cluster: ours, worker: known }) => {
-            let (welcomed_to, welcomed_as) = (cluster, worker);
-            let error =
-                AttendanceError::WrongIdentity { master, cluster: ours, worker: known, welcomed_to, welcomed_as };
-            return Err(error.into());
-        }
-        None => attendance.store.adopt(Identity { cluster, worker }).map_err(AttendanceError::Adopt)?,
-    }
+    // An error if the disks belong to another cluster, or are another worker's.
+    attendance.store.adopt(Identity { cluster, worker }).map_err(AttendanceError::Adopt)?;
     attendance.standing.join(cluster, worker, key);
     Ok(worker)
 }

@@ -27,8 +27,7 @@ pub(crate) struct Cluster {
 /// A core worker.
 pub(crate) struct Worker {
     pub(crate) id: WorkerId,
-    pub(crate) store: Arc<BlockStore>,
-    pub(crate) standing: Arc<Standing>,
+    pub(crate) store: BlockStore,
     pub(crate) server: Arc<BulkServer>,
     pub(crate) changes: Arc<Mutex<Vec<Change>>>,
     directory: TempDir,
@@ -60,7 +59,7 @@ impl Cluster {
 
     pub(crate) fn worker_of(&self, id: u64, options: BulkOptions, store: StoreOptions) -> Worker {
         let directory = tempfile::tempdir().expect("a directory");
-        let store = Arc::new(BlockStore::open(&[directory.path().to_owned()], store).expect("a store"));
+        let store = BlockStore::open(&[directory.path().to_owned()], store).expect("a store");
         let worker = WorkerId(id);
         store.adopt(Identity { cluster: self.id, worker }).expect("a new store is nobody's");
         let changes = Arc::new(Mutex::new(Vec::new()));
@@ -70,9 +69,9 @@ impl Cluster {
         standing.join(self.id, worker, self.key.clone());
         assert!(standing.hear(Epoch(1)));
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let server = BulkServer::start(listener, Arc::clone(&store), Arc::clone(&standing), options);
+        let server = BulkServer::start(listener, store.clone(), standing, options);
         let server = Arc::new(server.expect("a server"));
-        Worker { id: worker, store, standing, server, changes, directory }
+        Worker { id: worker, store, server, changes, directory }
     }
 
     pub(crate) fn workers<const N: usize>(&self) -> [Worker; N] {

@@ -3,7 +3,6 @@
 
 mod client;
 mod cluster;
-mod copies;
 mod limits;
 mod local_reads;
 mod pipelines;

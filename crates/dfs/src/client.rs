@@ -7,16 +7,29 @@
 //! ```
 //!
 //! The API is for plain threads; calls are asynchronous underneath, on one thread that the client owns. Modules, in
-//! reading order: `errors`, `exchange` (the calls in flight, pure), `connection`, `calls`, `leases`.
+//! reading order: `errors`, `exchange` (the calls in flight, pure), `connection`, `calls`, `leases`; `writer`,
+//! `packing` (pure), `block_writer`, `pipeline`; `reader`, `locations`, `range`, `verified`, `remote_replica`,
+//! `local_replica`.
 #![allow(clippy::result_large_err)] // Errors name everything; they are not on the hot path.
 
+mod address;
+mod block_writer;
 mod calls;
 mod connection;
 mod errors;
 mod exchange;
 mod leases;
 mod listing;
+mod local_replica;
+mod locations;
+mod packing;
+mod pipeline;
+mod range;
+mod reader;
+mod remote_replica;
 mod request;
+mod verified;
+mod writer;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,6 +43,10 @@ use connection::{Connection, block_on};
 pub use errors::{ConnectError, DfsError, ReplicaFailure, TransferError};
 use leases::OpenWriters;
 pub use listing::{Checks, Entries};
+use local_replica::LocalReplicas;
+pub use reader::FileReader;
+use remote_replica::IdleConnections;
+pub use writer::{CreateOptions, FileWriter};
 
 /// Blocking work of asynchronous callers, as of a store: this many operations at a time.
 const BLOCKING_THREADS_MAX: usize = 32;
@@ -95,6 +112,10 @@ struct Inner {
     options: ClientOptions,
     connection: Arc<Connection>,
     open_writers: OpenWriters,
+    /// Connections to workers that wait for another read.
+    idle: IdleConnections,
+    /// Replicas on this machine that were read lately.
+    local: LocalReplicas,
     handle: Handle,
     runtime: Option<Runtime>,
 }
@@ -106,12 +127,6 @@ impl Drop for Inner {
             runtime.shutdown_background();
         }
     }
-}
-
-/// What holds for files that do not say.
-pub(crate) struct ReplicationAndBlock {
-    pub(crate) replication: u32,
-    pub(crate) block_bytes: u64,
 }
 
 impl DfsClient {
@@ -134,6 +149,8 @@ impl DfsClient {
             options,
             connection,
             open_writers: OpenWriters::default(),
+            idle: IdleConnections::default(),
+            local: LocalReplicas::default(),
             handle: handle.clone(),
             runtime: Some(runtime),
         });

@@ -240,3 +240,14 @@ fn nobody_at_the_address_is_an_error_in_time() {
     let DfsError::Unreachable { source, .. } = &error else { panic!("{error}") };
     assert!(matches!(**source, ConnectError::Address { .. }), "{source}");
 }
+
+#[test]
+fn leases_are_renewed_while_a_file_is_open() {
+    let cluster = FakeCluster::start(0);
+    cluster.master.seen().welcome.lease_soft_limit_ms = 150;
+    let client = cluster.client();
+    let renewals = || cluster.master.count(|request| matches!(request, Request::RenewLeases(_)));
+    let writer = client.create("/a", Default::default()).expect("created");
+    eventually("a renewal", || renewals() >= 2);
+    writer.finish().expect("finished");
+}

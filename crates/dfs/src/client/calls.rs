@@ -12,7 +12,7 @@ use gristmill_proto::namespace::*;
 use super::connection::block_on;
 use super::errors::DfsError;
 use super::listing::{Checks, Entries};
-use super::{DfsClient, ReplicationAndBlock};
+use super::DfsClient;
 
 /// Durable replicas are reported within milliseconds.
 const NOT_YET_BACK_OFF: Duration = Duration::from_millis(2);
@@ -42,11 +42,13 @@ pub enum RenameMode {
 macro_rules! outcome {
     ($variant:ident) => {
         |outcome| match outcome {
-            Outcome::$variant(it) => Some(it),
+            gristmill_proto::namespace::answer::Outcome::$variant(it) => Some(it),
             _ => None,
         }
     };
 }
+
+pub(crate) use outcome;
 
 /// A change that answers with the entry, or with nothing.
 fn done(outcome: Outcome) -> Option<()> {
@@ -262,15 +264,6 @@ impl DfsClient {
     /// The user's home directory, as the master says.
     pub fn home(&self) -> String {
         self.inner.connection.welcome().map(|welcome| welcome.user_home.clone()).unwrap_or_default()
-    }
-
-    /// What the cluster takes where a file does not say.
-    pub(crate) fn defaults(&self) -> ReplicationAndBlock {
-        let welcome = self.inner.connection.welcome();
-        welcome.map_or(ReplicationAndBlock { replication: 0, block_bytes: 0 }, |welcome| ReplicationAndBlock {
-            replication: welcome.replication,
-            block_bytes: welcome.block_bytes,
-        })
     }
 
     /// Sends a call, again while the master asks for patience, and picks the outcome.

@@ -32,8 +32,8 @@ impl Replicas {
         self.0.lock().unwrap().remove(&block);
     }
 
-    pub fn change(&self, block: u64, change: impl FnOnce(&mut Replica)) {
-        change(self.0.lock().unwrap().get_mut(&block).expect("the replica is there"));
+    pub fn adopt(&self, block: u64, replica: Replica) {
+        self.0.lock().unwrap().insert(block, replica);
     }
 
     pub fn open(&self, write: &WriteBlock) -> Result<(), Kind> {

@@ -55,7 +55,7 @@ use balance::Balance;
 use block_map::BlockMap;
 use copies::Copies;
 use health::Wanting;
-use judgement::{BadReplica, Forgotten};
+use judgement::{BadReplica, Recent};
 use open_block::OpenBlock;
 use placement::Dice;
 use recovery::Recovery;
@@ -135,13 +135,16 @@ pub struct KnownBlock {
     pub complete: bool,
 }
 
-/// Who a message is from: a worker in one life of its process.
+/// One stream of a worker, as [`register`](Blocks::register) admitted it. Each message that came on the stream is handed in
+/// with it; those of a stream that was replaced are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attendant {
-    /// Its id, as `register` gave it.
+    /// The worker's id.
     pub worker: WorkerId,
-    /// Of its last `Register`.
+    /// The life of its process.
     pub incarnation: Incarnation,
+    /// Rises with each stream.
+    stream: u64,
 }
 
 /// What [`Blocks`] wants done. The shell sends it, and empties it.
@@ -208,6 +211,8 @@ pub struct Blocks {
     now_ms: u64,
     /// Workers that were given an id by this master.
     named: u64,
+    /// Streams admitted so far.
+    streams: u64,
     dice: Dice,
     /// Complete blocks and their good replicas. A replica is here, in `bad`, or in a worker's `deletions`.
     map: BlockMap,
@@ -217,7 +222,7 @@ pub struct Blocks {
     /// Blocks being written. Never also in `map`.
     open: BTreeMap<u64, OpenBlock>,
     recoveries: BTreeMap<u64, Recovery>,
-    forgotten: Forgotten,
+    recent: Recent,
     roster: Roster,
     reports: Reports,
     wanting: Wanting,
@@ -246,13 +251,14 @@ impl Blocks {
             epoch,
             now_ms,
             named: 0,
+            streams: 0,
             dice: Dice::new(seed),
             map: BlockMap::default(),
             bad: BTreeMap::new(),
             bad_count: 0,
             open: BTreeMap::new(),
             recoveries: BTreeMap::new(),
-            forgotten: Forgotten::default(),
+            recent: Recent::default(),
             roster: Roster::default(),
             reports: Reports::new(epoch),
             wanting: Wanting::default(),
@@ -280,7 +286,7 @@ impl Blocks {
             self.send_deletions(out);
         }
         self.advance_recoveries(out);
-        self.forgotten.age(self.now_ms);
+        self.recent.age(self.now_ms);
     }
 
     /// The namespace's blocks after a start, in any order and any bites; twice is fine. Until a block is expected or

@@ -21,21 +21,22 @@ impl Blocks {
     /// A worker opens its stream. It is welcome: send it `Welcome`, then what is in `out`. Or it is refused: send that,
     /// and end the stream.
     ///
-    /// An older stream of the worker is of no use any more; its next message is refused with REPLACED if another process
-    /// opened it.
+    /// An older stream of the worker is of no use any more: its next message is refused with REPLACED.
     pub fn register(
         &mut self,
         register: &Register,
         address: String,
         now_ms: u64,
         out: &mut Outbox,
-    ) -> Result<WorkerId, Refused> {
+    ) -> Result<Attendant, Refused> {
         self.observe(now_ms);
         let incarnation = self.check_register(register, &address)?;
         let slot = self.slot_for(register, incarnation)?;
         let (host, rack) = (self.roster.number(&register.host), self.roster.number(&register.rack));
-        let now_ms = self.now_ms;
+        self.streams += 1;
+        let (now_ms, stream) = (self.now_ms, self.streams);
         let worker = &mut self.roster[slot];
+        worker.stream = stream;
         let reborn = worker.incarnation != incarnation;
         if reborn {
             worker.replace_incarnation(incarnation);
@@ -65,7 +66,7 @@ impl Blocks {
         self.want_report(slot);
         self.order_reports(out);
         self.ask_again(id, out);
-        Ok(id)
+        Ok(Attendant { worker: id, incarnation, stream })
     }
 
     /// A sign of life.
@@ -86,7 +87,7 @@ impl Blocks {
         self.observe(now_ms);
         let Some(slot) = self.roster.slot(from.worker) else { return };
         let worker = &mut self.roster[slot];
-        if worker.incarnation == from.incarnation && worker.presence != Presence::Lost {
+        if worker.stream == from.stream && worker.presence != Presence::Lost {
             (worker.connected, worker.presence) = (false, Presence::Suspect);
             self.roster.recount();
         }
@@ -118,16 +119,14 @@ impl Blocks {
         self.roster.iter().filter(|(_, worker)| worker.presence != Presence::Lost).count()
     }
 
-    /// The worker's place, if this message is from its newest life. A sign of life.
+    /// The worker's place, if this message came on its newest stream. A sign of life.
     pub(super) fn attend(&mut self, from: Attendant, now_ms: u64) -> Result<Slot, Refused> {
         self.observe(now_ms);
-        let Some(slot) = self.roster.slot(from.worker) else {
-            return Err(refused(Reason::UnknownWorker, format!("{} has not registered here", from.worker)));
-        };
+        let slot = self.known_slot(from.worker)?;
         let now_ms = self.now_ms;
         let worker = &mut self.roster[slot];
-        if worker.incarnation != from.incarnation {
-            let detail = format!("a later process has registered as {}", from.worker);
+        if worker.stream != from.stream {
+            let detail = format!("{} has registered again since", from.worker);
             return Err(refused(Reason::Replaced, detail));
         }
         if worker.presence == Presence::Lost {
@@ -135,11 +134,17 @@ impl Blocks {
             return Err(refused(Reason::Fenced, detail));
         }
         worker.heard_ms = now_ms;
+        // A word on a stream that was said to be broken: it was said too early.
         if !worker.is_up() {
             (worker.connected, worker.presence) = (true, Presence::Live);
             self.roster.recount();
         }
         Ok(slot)
+    }
+
+    pub(super) fn known_slot(&self, worker: WorkerId) -> Result<Slot, Refused> {
+        let unknown = || refused(Reason::UnknownWorker, format!("{worker} has not registered here"));
+        self.roster.slot(worker).ok_or_else(unknown)
     }
 
     /// Who is silent becomes suspect, then lost. Maintenance ends.

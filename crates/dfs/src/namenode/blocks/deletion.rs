@@ -176,7 +176,7 @@ impl Blocks {
             // Forgotten: nothing of it is needed.
             return true;
         };
-        let wanted = entry.replication();
+        let (wanted, generation) = (entry.replication(), entry.generation());
         let sure = self.sure_holders(block).len() as u32;
         let enough = match deletion.why {
             Why::Unknown => return true,
@@ -187,16 +187,18 @@ impl Blocks {
             self.take_back(slot, block, deletion);
             return false;
         }
-        assert!(
-            sure >= 1 && !self.map.holders(block).contains(&slot),
-            "the last good replica of {block} goes"
-        );
+        let spares_good = deletion.generation < generation || !self.map.holders(block).contains(&slot);
+        assert!(sure >= 1 && spares_good, "the last good replica of block {block} would go");
         true
     }
 
     /// The replica counts again for what it is.
     fn take_back(&mut self, slot: Slot, block: u64, deletion: Deletion) {
         self.roster[slot].deletions.remove(&block);
+        // It has a newer one already.
+        if self.map.holders(block).contains(&slot) {
+            return;
+        }
         let Deletion { generation, bytes, why, .. } = deletion;
         if let Some(open) = self.open.get_mut(&block) {
             open.note(Finished { slot, generation, bytes });

@@ -1,6 +1,6 @@
 //! What a replica is worth: good, or why not. A worker's word changes only what it holds itself.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use gristmill_proto::attendance::{Refused, ReplicaInfo};
 use gristmill_proto::ids::{BlockId, Generation, WorkerId};
@@ -35,24 +35,37 @@ pub(super) struct BadReplica {
     pub(super) since_ms: u64,
 }
 
-/// Blocks forgotten of late, so that an older look-up does not bring them back.
+/// What was said of blocks of late, so that an older look-up does not undo it.
 #[derive(Debug, Default)]
-pub(super) struct Forgotten {
-    now: BTreeSet<u64>,
-    before: BTreeSet<u64>,
+pub(super) struct Recent {
+    /// The replication it was given, or None: it was forgotten.
+    now: BTreeMap<u64, Option<u8>>,
+    before: BTreeMap<u64, Option<u8>>,
     turned_ms: u64,
 }
 
-impl Forgotten {
-    pub(super) fn contains(&self, block: u64) -> bool {
-        self.now.contains(&block) || self.before.contains(&block)
+impl Recent {
+    pub(super) fn is_forgotten(&self, block: u64) -> bool {
+        self.get(block) == Some(None)
     }
 
-    pub(super) fn insert(&mut self, block: u64) {
-        self.now.insert(block);
+    fn replication(&self, block: u64) -> Option<u8> {
+        self.get(block).flatten()
     }
 
-    /// Each block stays for at least `LOOKUP_AGE_MAX_MS`, and at most about twice that.
+    fn get(&self, block: u64) -> Option<Option<u8>> {
+        self.now.get(&block).or_else(|| self.before.get(&block)).copied()
+    }
+
+    pub(super) fn forget(&mut self, block: u64) {
+        self.now.insert(block, None);
+    }
+
+    pub(super) fn set_replication(&mut self, block: u64, replication: u8) {
+        self.now.insert(block, Some(replication));
+    }
+
+    /// What is said stays for at least `LOOKUP_AGE_MAX_MS`, and at most about twice that.
     pub(super) fn age(&mut self, now_ms: u64) {
         if now_ms >= self.turned_ms + LOOKUP_AGE_MAX_MS {
             self.before = std::mem::take(&mut self.now);
@@ -158,7 +171,7 @@ impl Blocks {
 
     /// What is true of a block, of a look-up and of what was said since. None: there is no such block.
     pub(super) fn current(&self, block: u64, looked_up: Option<KnownBlock>) -> Option<KnownBlock> {
-        if self.forgotten.contains(block) {
+        if self.recent.is_forgotten(block) {
             return None;
         }
         if let Some(open) = self.open.get(&block) {
@@ -185,7 +198,7 @@ impl Blocks {
         let record = Record {
             generation: known.generation.0,
             bytes: known.bytes,
-            replication: pack_replication(known.replication),
+            replication: self.recent.replication(block).unwrap_or(pack_replication(known.replication)),
         };
         match (known.complete, self.map.get(block).map(|entry| entry.generation())) {
             (true, Some(generation)) if generation >= record.generation => {}

@@ -79,7 +79,7 @@ impl Blocks {
         let is_newer = |known: KnownBlock| {
             known.generation > generation || (known.complete && known.generation == generation)
         };
-        if self.forgotten.contains(block.0) || before.is_some_and(is_newer) {
+        if self.recent.is_forgotten(block.0) || before.is_some_and(is_newer) {
             return;
         }
         self.learn(block.0, KnownBlock { generation, bytes: 0, replication, complete: false });
@@ -104,6 +104,10 @@ impl Blocks {
         if let Some(open) = self.open.get_mut(&block.0) {
             open.replication = replication;
         }
+        if self.recent.is_forgotten(block.0) {
+            return;
+        }
+        self.recent.set_replication(block.0, replication);
         if let Some(entry) = self.map.get(block.0) {
             self.map.set_record(block.0, Record { replication, ..entry.record() });
             self.review(block.0);
@@ -132,7 +136,7 @@ impl Blocks {
                 self.delete(bad.slot, replica, Why::Unknown);
             }
             self.cancel_copies_for(block);
-            self.forgotten.insert(block);
+            self.recent.forget(block);
         }
     }
 

@@ -129,7 +129,8 @@ pub(super) fn choose(roster: &Roster, dice: &mut Dice, wish: &Wish) -> Option<Sl
 }
 
 fn fits(worker: &Worker, slot: Slot, wish: &Wish) -> bool {
-    let room = worker.remaining_bytes.saturating_sub(worker.bytes_given);
+    let promised = worker.bytes_given.saturating_add(worker.incoming_bytes);
+    let room = worker.remaining_bytes.saturating_sub(promised);
     let has_budget = wish.copy.is_none_or(|(cost, budget)| {
         worker.incoming_bytes == 0 || worker.incoming_bytes.saturating_add(cost) <= budget
     });

@@ -169,7 +169,7 @@ impl Blocks {
         let is_newer = |known: KnownBlock| {
             known.generation > generation || (known.complete && known.generation == generation)
         };
-        if is_old || self.forgotten.contains(block) || self.current(block, None).is_some_and(is_newer) {
+        if is_old || self.recent.is_forgotten(block) || self.current(block, None).is_some_and(is_newer) {
             return;
         }
         let replication = wanted.replication;

@@ -11,12 +11,12 @@ use std::collections::{BTreeSet, VecDeque};
 use gristmill_proto::attendance::order::Order;
 use gristmill_proto::attendance::refused::Reason;
 use gristmill_proto::attendance::{BlockReport, Refused, ReplicaInfo, SendReport};
-use gristmill_proto::ids::{BlockId, Epoch};
+use gristmill_proto::ids::{BlockId, Epoch, Incarnation, WorkerId};
 
 use super::attendance::refused;
 use super::judgement::{Flaw, Word};
 use super::roster::{Report, Slot};
-use super::{Attendant, Blocks, KnownBlock, Outbox};
+use super::{Blocks, KnownBlock, Outbox};
 
 /// Full reports under way at once, so that a master that starts is not drowned. As HDFS's report leases.
 const REPORTS_AT_ONCE: usize = 6;
@@ -30,6 +30,10 @@ const REPORTS_PER_EPOCH: u64 = 1 << 32;
 /// Part of a full report: all replicas with `first <= block <= last`.
 #[derive(Clone, Copy, Debug)]
 pub struct Slice<'a> {
+    /// Who sends it.
+    pub worker: WorkerId,
+    /// In which life.
+    pub incarnation: Incarnation,
     /// Of the `SendReport` it answers.
     pub report_id: u64,
     /// 0 in the first slice.
@@ -116,19 +120,21 @@ pub fn replicas_of(report: &BlockReport) -> Result<Vec<ReplicaInfo>, ReportError
 }
 
 impl Blocks {
-    /// A slice of a full report. Slices come in order; one that was taken before changes nothing.
+    /// A slice of a full report. Slices come in order; one that was taken before changes nothing. It is no sign of life.
     pub fn report_slice(
         &mut self,
-        from: Attendant,
         slice: &Slice,
         now_ms: u64,
         out: &mut Outbox,
     ) -> Result<SliceAnswer, ReportError> {
-        let slot = self.attend(from, now_ms).map_err(ReportError::Refused)?;
-        let Slice { report_id, first: BlockId(first), last: BlockId(last), replicas } = *slice;
+        self.observe(now_ms);
+        let slot = self.known_slot(slice.worker).map_err(ReportError::Refused)?;
+        let Slice { report_id, first: BlockId(first), last: BlockId(last), replicas, .. } = *slice;
         check_order(report_id, first, last, replicas.iter().map(|(replica, _)| replica.block))?;
         let now_ms = self.now_ms;
-        let report = self.roster[slot].report.as_mut().filter(|report| report.id == report_id);
+        let worker = &mut self.roster[slot];
+        let same_life = worker.incarnation == slice.incarnation;
+        let report = worker.report.as_mut().filter(|report| same_life && report.id == report_id);
         let report = report.ok_or(ReportError::NotExpected { report_id })?;
         if first > report.next_first {
             let expected = BlockId(report.next_first);

@@ -71,6 +71,8 @@ pub(super) struct Worker {
     pub(super) id: WorkerId,
     pub(super) incarnation: Incarnation,
     pub(super) retired: VecDeque<Incarnation>,
+    /// Its newest one.
+    pub(super) stream: u64,
     pub(super) replica: namespace::Replica,
     /// Numbers of its host and rack, for fast comparison.
     pub(super) host: u32,
@@ -113,6 +115,7 @@ impl Worker {
             id,
             incarnation,
             retired: VecDeque::new(),
+            stream: 0,
             replica: namespace::Replica::default(),
             host: 0,
             rack: 0,

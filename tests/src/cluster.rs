@@ -109,7 +109,8 @@ impl Cluster {
 
     /// Starts a worker that does not run, on its own directory.
     pub fn start_worker(&mut self, index: usize) {
-        let mut program = Program::gristmill().arg("worker").args(["--role", "core", "--master", &self.address]);
+        let mut program =
+            Program::gristmill().arg("worker").args(["--role", "core", "--master", &self.address]);
         program = program.arg("--data-dir").arg(self.worker_dir(index)).arg("--reserve-mib=1");
         if !self.options.racks.is_empty() {
             program = program.args(["--rack", self.options.racks[index % self.options.racks.len()]]);
@@ -181,7 +182,12 @@ impl Cluster {
             let report = client.report().expect("a report");
             let space = report.space.expect("a report says the space");
             let safe = report.safe_mode.expect("a report says the safe mode");
-            !safe.on && space.under_replicated + space.missing + report.pending_replication + report.pending_deletion == 0
+            !safe.on
+                && space.under_replicated
+                    + space.missing
+                    + report.pending_replication
+                    + report.pending_deletion
+                    == 0
         });
     }
 

@@ -53,7 +53,8 @@ fn what_the_master_acknowledged_survives_kill_9_and_happens_once() {
             cluster.start_master();
         }
         progress.over.store(true, Ordering::Relaxed);
-        let models: Vec<Model> = authors.into_iter().map(|author| author.join().expect("an author")).collect();
+        let models: Vec<Model> =
+            authors.into_iter().map(|author| author.join().expect("an author")).collect();
         (models, caught)
     });
 
@@ -85,7 +86,8 @@ impl<'c> Author<'c> {
     }
 
     fn work(mut self) -> Model {
-        self.acknowledged(|author| author.client.make_directory(&author.home, true, 0o755).map(drop)).expect("a home");
+        self.acknowledged(|author| author.client.make_directory(&author.home, true, 0o755).map(drop))
+            .expect("a home");
         while !self.progress.over.load(Ordering::Relaxed) {
             let path = self.path();
             match self.dice.below(6) {
@@ -138,8 +140,8 @@ impl<'c> Author<'c> {
             (None, true) => Err(Kind::AlreadyExists),
             (None, false) => Ok(()),
         };
-        let done =
-            self.acknowledged(|author| author.client.make_directory(&author.full(&path), false, 0o755).map(drop));
+        let done = self
+            .acknowledged(|author| author.client.make_directory(&author.full(&path), false, 0o755).map(drop));
         assert_eq!(done, expected, "mkdir {path}");
         if done.is_ok() {
             self.model.insert(path, (true, 0o755));
@@ -167,7 +169,11 @@ impl<'c> Author<'c> {
     fn rename(&mut self, from: String) {
         let to = self.path();
         let inside = to == from || to.starts_with(&format!("{from}/"));
-        if !self.model.contains_key(&from) || inside || self.obstacle(&to).is_some() || self.model.contains_key(&to) {
+        if !self.model.contains_key(&from)
+            || inside
+            || self.obstacle(&to).is_some()
+            || self.model.contains_key(&to)
+        {
             return;
         }
         let done = self.acknowledged(|author| {
@@ -196,8 +202,9 @@ impl<'c> Author<'c> {
     fn set_mode(&mut self, path: String) {
         let mode = 0o700 | self.dice.below(0o100) as u32;
         if let Some((is_directory, _)) = self.model.get(&path).copied() {
-            let done =
-                self.acknowledged(|author| author.client.set_mode(&author.full(&path), mode).map(|entry| entry.mode));
+            let done = self.acknowledged(|author| {
+                author.client.set_mode(&author.full(&path), mode).map(|entry| entry.mode)
+            });
             assert_eq!(done, Ok(mode), "chmod {path}");
             self.model.insert(path, (is_directory, mode));
         }
@@ -207,7 +214,9 @@ impl<'c> Author<'c> {
     fn look(&self, path: &str) {
         let seen = self.acknowledged(|author| author.client.stat(&author.full(path)));
         match (seen, self.model.get(path)) {
-            (Ok(entry), Some(expected)) => assert_eq!(&(entry.is_directory, entry.mode), expected, "stat {path}"),
+            (Ok(entry), Some(expected)) => {
+                assert_eq!(&(entry.is_directory, entry.mode), expected, "stat {path}")
+            }
             (Err(kind), None) => {
                 assert!([Kind::NotFound, Kind::NotADirectory].contains(&kind), "stat {path}: {kind:?}");
             }

@@ -49,7 +49,11 @@ impl Bench<'_> {
     async fn run_all(&self) -> Outcome<()> {
         let files = self.options.files;
         self.run("mkdirs", files.div_ceil(self.options.per_directory), |index| {
-            self.ask(Request::MakeDirectory(MakeDirectory { path: directory(index), parents: true, mode: 0o755 }))
+            self.ask(Request::MakeDirectory(MakeDirectory {
+                path: directory(index),
+                parents: true,
+                mode: 0o755,
+            }))
         })
         .await?;
         self.run("create and complete", files, |index| self.create(index)).await?;

@@ -81,10 +81,14 @@ fn make(
     let creates = files.map(|file| Request::Create(create(file, per_directory))).collect();
     let mut inodes = Vec::new();
     for answer in apply(namespace, creates)? {
-        let Answer::OpenFile(open) = answer else { return Err("create has an open file as its answer".into()) };
+        let Answer::OpenFile(open) = answer else {
+            return Err("create has an open file as its answer".into());
+        };
         inodes.push(open.entry.ok_or("an open file has an entry")?.inode);
     }
-    let adds = inodes.iter().map(|&inode| Request::AddBlock(AddBlock { inode, previous: None, exclude: Vec::new() }));
+    let adds = inodes
+        .iter()
+        .map(|&inode| Request::AddBlock(AddBlock { inode, previous: None, exclude: Vec::new() }));
     let mut completes = Vec::new();
     for (answer, &inode) in apply(namespace, adds.collect())?.into_iter().zip(&inodes) {
         let Answer::Block(block) = answer else { return Err("add block has a block as its answer".into()) };

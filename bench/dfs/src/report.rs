@@ -155,7 +155,8 @@ impl Worker {
         notices.send(Notice { notice: Some(NoticeKind::Register(register)) }).await?;
         let mut orders = attendance.attend(ReceiverStream::new(receiver)).await?.into_inner();
         let first = orders.message().await?.ok_or("the master ended the stream")?;
-        let Some(OrderKind::Welcome(welcome)) = first.orders.into_iter().next().and_then(|order| order.order) else {
+        let Some(OrderKind::Welcome(welcome)) = first.orders.into_iter().next().and_then(|order| order.order)
+        else {
             return Err("the master did not welcome the worker".into());
         };
         Ok(Worker { attendance, notices, orders, incarnation, worker: welcome.worker, epoch: first.epoch })

@@ -52,7 +52,8 @@ struct Times {
 /// Runs all rounds and prints a table.
 pub(crate) fn run(options: &TransferOptions) -> Outcome<()> {
     let near = DfsClient::connect(ClientOptions::new(&options.master))?;
-    let far = DfsClient::connect(ClientOptions { short_circuit: false, ..ClientOptions::new(&options.master) })?;
+    let far =
+        DfsClient::connect(ClientOptions { short_circuit: false, ..ClientOptions::new(&options.master) })?;
     let local = options.scratch.join("benchmark-file");
     let bytes = options.mib * 1024 * 1024;
     let piece = piece();
@@ -80,7 +81,8 @@ pub(crate) fn run(options: &TransferOptions) -> Outcome<()> {
 }
 
 fn row(name: &str, times: &[Duration], beside: &str, others: &[Duration], bytes: u64) {
-    let ratios = times.iter().zip(others).map(|(time, other)| time.as_secs_f64() / other.as_secs_f64()).collect();
+    let ratios =
+        times.iter().zip(others).map(|(time, other)| time.as_secs_f64() / other.as_secs_f64()).collect();
     let (time, other) = (median(times.to_vec()), median(others.to_vec()));
     println!("| {name} | {} | {beside}: {} | {} |", rate(bytes, time), rate(bytes, other), ratio(ratios));
 }

@@ -1,10 +1,15 @@
 //! The `gristmill` program: daemons and tools in one binary.
 //!
 //! ```text
-//! gristmill fs ls|put|get|...      files of any file system (docs/operating.md)
+//! gristmill master                 decides, and holds the namespace
+//! gristmill worker                 holds blocks
+//! gristmill fs ls|put|get|...      files of any file system
 //! ```
+//!
+//! docs/operating.md explains them to users.
 #![forbid(unsafe_code)]
 
+mod daemon;
 mod exit;
 mod fs;
 
@@ -13,6 +18,7 @@ use std::io::{Read, Write};
 
 use clap::Parser;
 
+pub use daemon::is_daemon;
 pub use exit::Exit;
 
 /// What a command reads and writes: of the process, or of a test.
@@ -39,6 +45,8 @@ struct Program {
 
 #[derive(clap::Subcommand)]
 enum Command {
+    /// Runs a master: it holds the namespace of dfs:// and knows where the blocks are.
+    Master(gristmill_master::MasterOptions),
     /// Works with files of dfs://, file:// and memory://.
     Fs(fs::Fs),
 }
@@ -48,6 +56,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>, streams: &mut Streams<'_>) 
     let args = fs::as_we_spell(args.into_iter().collect());
     match Program::try_parse_from(args) {
         Ok(Program { command: Command::Fs(fs) }) => fs.run(streams),
+        Ok(Program { command: Command::Master(options) }) => {
+            daemon::run(gristmill_master::run, options, streams)
+        }
         Err(error) => exit::explain(&error, streams),
     }
 }

@@ -1,6 +1,7 @@
 //! The `gristmill` program.
 #![forbid(unsafe_code)]
 
+use std::ffi::OsString;
 use std::io::{self, BufWriter, IsTerminal};
 use std::process::ExitCode;
 
@@ -15,8 +16,9 @@ const OUTPUT_BUFFER_BYTES: usize = 64 * 1024;
 const LOG_VARIABLE: &str = "GRISTMILL_LOG";
 
 fn main() -> ExitCode {
-    let filter =
-        EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).with_env_var(LOG_VARIABLE);
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let level = if gristmill_cli::is_daemon(&args) { LevelFilter::INFO } else { LevelFilter::WARN };
+    let filter = EnvFilter::builder().with_default_directive(level.into()).with_env_var(LOG_VARIABLE);
     tracing_subscriber::fmt().with_env_filter(filter.from_env_lossy()).with_writer(io::stderr).init();
     let out = io::stdout();
     let mut streams = Streams {
@@ -26,5 +28,5 @@ fn main() -> ExitCode {
         out: Box::new(BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, out)),
         err: Box::new(io::stderr()),
     };
-    gristmill_cli::run(std::env::args_os(), &mut streams).into()
+    gristmill_cli::run(args, &mut streams).into()
 }

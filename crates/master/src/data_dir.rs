@@ -89,8 +89,13 @@ impl DataDir {
         let key = BlockKey::random();
         let draft = self.path.join("block.key.draft");
         let write = |source| DataDirError::Write { path: path.to_owned(), source };
-        let mut file =
-            OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft).map_err(write)?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&draft)
+            .map_err(write)?;
         file.write_all(&key.to_wire()).map_err(write)?;
         file.sync_all().map_err(write)?;
         fs::rename(&draft, path).map_err(write)?;
@@ -111,7 +116,9 @@ impl DataDir {
     pub(crate) fn retract(&self) -> Result<(), DataDirError> {
         let path = self.path.join(ADDRESS);
         match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(DataDirError::Write { path, source }),
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(DataDirError::Write { path, source })
+            }
             _ => Ok(()),
         }
     }

@@ -66,7 +66,8 @@ pub fn run(options: MasterOptions) -> Result<(), MasterError> {
     check_bind(options.listen, secret.as_ref())?;
     let data_dir = DataDir::lock(&options.data_dir)?;
     data_dir.retract()?;
-    let namenode = Namenode::start(&data_dir.namespace(), namenode_options(&options), secret, data_dir.open_key()?)?;
+    let namenode =
+        Namenode::start(&data_dir.namespace(), namenode_options(&options), secret, data_dir.open_key()?)?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(NETWORK_THREADS)
         .max_blocking_threads(READ_THREADS_MAX)

@@ -106,8 +106,9 @@ impl io::Seek for FileReader {
             SeekFrom::Current(distance) => self.position.checked_add_signed(distance),
             SeekFrom::End(distance) => self.bytes().checked_add_signed(distance),
         };
-        self.position = position
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a seek to before the start of the file"))?;
+        self.position = position.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "a seek to before the start of the file")
+        })?;
         Ok(self.position)
     }
 }

@@ -8,13 +8,13 @@ use gristmill_proto::namespace::answer::Outcome;
 use gristmill_proto::namespace::call::Request;
 use gristmill_proto::namespace::{Append, BlockEnd, Complete, Create, Entry, LocatedBlock, OpenFile, Sync};
 
+use super::DfsClient;
 use super::block_writer::{BlockWriter, OpenInode};
 use super::calls::outcome;
 use super::connection::block_on;
 use super::errors::DfsError;
 use super::leases::OpenWriter;
 use super::packing::{Buffers, Packer, Packet};
-use super::DfsClient;
 
 /// Bytes of the next block that may wait while the one before it is synced.
 const WAITING_BYTES_MAX: u64 = 16 << 20;
@@ -261,8 +261,7 @@ impl Writing {
                 writing.seal(true, false)?;
             }
             writing.drain()?;
-            let request =
-                Request::Complete(Complete { inode: writing.file.inode, last: writing.previous });
+            let request = Request::Complete(Complete { inode: writing.file.inode, last: writing.previous });
             let completed = block_on(writing.file.client.ask(request, |outcome| match outcome {
                 Outcome::Entry(entry) => Some(Some(entry)),
                 Outcome::Done(_) => Some(None),

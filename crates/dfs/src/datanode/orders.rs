@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
 
 use gristmill_proto::attendance::order::Order;
-use gristmill_proto::attendance::{ReplicaInfo, Settle, StopWriter, Stopped};
+use gristmill_proto::attendance::{CheckReplica, ReplicaInfo, Settle, StopWriter, Stopped};
 use gristmill_proto::ids::{BlockId, Epoch, Generation};
 
 use super::copy::{Pace, copy};
@@ -93,9 +93,21 @@ impl Desk {
                     tracing::warn!(%block, error = %sentence(&error), "a replica is not copied");
                 }
             }
+            Order::CheckReplica(check) => self.check(check),
             Order::Welcome(_) | Order::Refused(_) | Order::SendReport(_) => {
                 unreachable!("the session keeps these")
             }
+        }
+    }
+
+    /// A client met it bad. It is read from the disk now; what is wrong with it the store announces.
+    fn check(&self, check: &CheckReplica) {
+        let (block, generation) = (BlockId(check.block), Generation(check.generation));
+        match self.service.store.check(block, generation) {
+            Ok(replica) => {
+                tracing::info!(%block, bytes = replica.bytes, "a replica that a client met bad is good here")
+            }
+            Err(error) => tracing::warn!(error = %sentence(&error), "a replica that a client met bad"),
         }
     }
 
@@ -109,7 +121,8 @@ impl Desk {
 
     fn stop_writer(&self, epoch: Epoch, stop: &StopWriter) {
         let (block, generation) = (BlockId(stop.block), Generation(stop.generation));
-        let answer = Stopped { epoch: epoch.0, block: block.0, generation: generation.0, ..Stopped::default() };
+        let answer =
+            Stopped { epoch: epoch.0, block: block.0, generation: generation.0, ..Stopped::default() };
         match self.service.store.stop_writer(block, generation) {
             Ok(Some(stopped)) => self.news.stopped(Stopped {
                 generation_before: stopped.generation_before.0,

@@ -9,7 +9,8 @@ use gristmill_proto::attendance::attendance_server::{Attendance, AttendanceServe
 use gristmill_proto::attendance::notice::Notice as Kind;
 use gristmill_proto::attendance::order::Order as OrderKind;
 use gristmill_proto::attendance::{
-    BlockReport, Changes, Notice, Order, Orders, Refused, Register, ReplicaInfo, ReportAnswer, Welcome, refused,
+    BlockReport, Changes, Notice, Order, Orders, Refused, Register, ReplicaInfo, ReportAnswer, Welcome,
+    refused,
 };
 use gristmill_proto::auth::Role;
 use gristmill_proto::ids::{BlockId, Incarnation, WorkerId};
@@ -41,7 +42,10 @@ pub struct AttendanceService {
 impl Attendance for AttendanceService {
     type AttendStream = Pin<Box<dyn Stream<Item = Result<Orders, Status>> + Send>>;
 
-    async fn attend(&self, request: Request<Streaming<Notice>>) -> Result<Response<Self::AttendStream>, Status> {
+    async fn attend(
+        &self,
+        request: Request<Streaming<Notice>>,
+    ) -> Result<Response<Self::AttendStream>, Status> {
         super::callers::check(&self.state, request.metadata(), Role::Worker, "attendance")?;
         let peer = request.remote_addr();
         let mut notices = request.into_inner();
@@ -54,20 +58,22 @@ impl Attendance for AttendanceService {
                 let orders = self.orders(OrderKind::Refused(refused));
                 Ok(Response::new(Box::pin(tokio_stream::once(Ok(orders)))))
             }
-            Ok((worker, incarnation, orders)) => {
-                let welcome = Ok(self.orders(OrderKind::Welcome(self.welcome(worker))));
-                let attending = Attending {
-                    state: self.state.clone(),
-                    committer: self.committer.clone(),
-                    from: Attendant { worker, incarnation },
-                };
+            Ok((from, orders)) => {
+                let welcome = Ok(self.orders(OrderKind::Welcome(self.welcome(from.worker))));
+                let attending =
+                    Attending { state: self.state.clone(), committer: self.committer.clone(), from };
                 tokio::spawn(attending.serve(notices));
-                Ok(Response::new(Box::pin(tokio_stream::once(welcome).chain(ReceiverStream::new(orders).map(Ok)))))
+                Ok(Response::new(Box::pin(
+                    tokio_stream::once(welcome).chain(ReceiverStream::new(orders).map(Ok)),
+                )))
             }
         }
     }
 
-    async fn report(&self, request: Request<Streaming<BlockReport>>) -> Result<Response<ReportAnswer>, Status> {
+    async fn report(
+        &self,
+        request: Request<Streaming<BlockReport>>,
+    ) -> Result<Response<ReportAnswer>, Status> {
         super::callers::check(&self.state, request.metadata(), Role::Worker, "attendance")?;
         let mut slices = request.into_inner();
         let mut answer = ReportAnswer::default();
@@ -88,31 +94,28 @@ impl AttendanceService {
         &self,
         register: Register,
         peer: Option<SocketAddr>,
-    ) -> Result<(WorkerId, Incarnation, mpsc::Receiver<Orders>), Refused> {
+    ) -> Result<(Attendant, mpsc::Receiver<Orders>), Refused> {
         let cluster = self.state.namespace.cluster();
         if register.version != PROTOCOL_VERSION {
-            let detail = format!("the worker speaks version {}, this master {PROTOCOL_VERSION}", register.version);
+            let detail =
+                format!("the worker speaks version {}, this master {PROTOCOL_VERSION}", register.version);
             return Err(Refused { reason: refused::Reason::WrongVersion.into(), detail });
         }
         if !register.cluster_id.is_empty() && register.cluster_id[..] != cluster.0 {
             let detail = format!("its data belongs to another cluster than {cluster}");
             return Err(Refused { reason: refused::Reason::WrongCluster.into(), detail });
         }
-        let Some(incarnation) = Incarnation::from_wire(&register.incarnation) else {
-            let detail = "an incarnation has 16 bytes".to_owned();
-            return Err(Refused { reason: refused::Reason::Unspecified.into(), detail });
-        };
         let address = address_of(&register.address, peer)?;
         let mut outbox = Outbox::default();
         let now_ms = self.state.clock.now_ms();
         let mut blocks = self.state.blocks();
-        let worker = blocks.register(&register, address.clone(), now_ms, &mut outbox)?;
+        let from = blocks.register(&register, address.clone(), now_ms, &mut outbox)?;
         // Under the lock of the blocks: no order to this worker is lost in between.
-        let orders = self.state.connect(worker, incarnation);
+        let orders = self.state.connect(from);
         drop(blocks);
         self.state.dispatch(outbox);
-        tracing::info!(%worker, %address, host = %register.host, rack = %register.rack, "worker registered");
-        Ok((worker, incarnation, orders))
+        tracing::info!(worker = %from.worker, %address, host = %register.host, rack = %register.rack, "worker registered");
+        Ok((from, orders))
     }
 
     fn welcome(&self, worker: WorkerId) -> Welcome {
@@ -133,7 +136,8 @@ impl AttendanceService {
 /// The address of the worker's bulk listener: an empty host is the one it comes from.
 fn address_of(address: &str, peer: Option<SocketAddr>) -> Result<String, Refused> {
     let refused = |detail: String| Refused { reason: refused::Reason::Unspecified.into(), detail };
-    let (host, port) = address.rsplit_once(':').ok_or_else(|| refused(format!("{address:?} is no HOST:PORT")))?;
+    let (host, port) =
+        address.rsplit_once(':').ok_or_else(|| refused(format!("{address:?} is no HOST:PORT")))?;
     let port: u16 = port.parse().map_err(|error| refused(format!("{address:?} has no port: {error}")))?;
     match (host, peer) {
         ("", Some(peer)) => Ok(SocketAddr::new(peer.ip(), port).to_string()),
@@ -172,7 +176,7 @@ impl Attending {
                 }
             }
         }
-        if self.state.disconnect(self.from.worker, self.from.incarnation) {
+        if self.state.disconnect(self.from) {
             self.state.blocks().disconnected(self.from, self.state.clock.now_ms());
         }
     }
@@ -230,18 +234,20 @@ fn wake(committer: &CommitQueue) {
 fn take_slice(state: &State, report: &BlockReport) -> Result<(u64, u64), Status> {
     let incarnation = Incarnation::from_wire(&report.incarnation)
         .ok_or_else(|| Status::invalid_argument("an incarnation has 16 bytes"))?;
-    let replicas = blocks::replicas_of(report).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let replicas =
+        blocks::replicas_of(report).map_err(|error| Status::invalid_argument(error.to_string()))?;
     let snapshot = state.namespace.snapshot().map_err(store_failed)?;
     let known = known(&snapshot, &replicas).map_err(store_failed)?;
     let slice = Slice {
+        worker: WorkerId(report.worker),
+        incarnation,
         report_id: report.report_id,
         first: BlockId(report.first),
         last: BlockId(report.last),
         replicas: &known,
     };
-    let from = Attendant { worker: WorkerId(report.worker), incarnation };
     let mut outbox = Outbox::default();
-    let taken = state.blocks().report_slice(from, &slice, state.clock.now_ms(), &mut outbox);
+    let taken = state.blocks().report_slice(&slice, state.clock.now_ms(), &mut outbox);
     state.dispatch(outbox);
     let taken = taken.map_err(|error| {
         tracing::warn!(worker = report.worker, %error, "a slice of a report was refused");

@@ -142,11 +142,21 @@ impl Session {
         let mut reads = Vec::new();
         for call in message.calls {
             if self.in_flight.fetch_add(1, Ordering::Relaxed) >= CALLS_IN_FLIGHT_MAX {
-                refuse(answers, call.sequence, Kind::Overloaded, "too many calls of this client are in flight");
+                refuse(
+                    answers,
+                    call.sequence,
+                    Kind::Overloaded,
+                    "too many calls of this client are in flight",
+                );
                 continue;
             }
             match call.request {
-                None => refuse(answers, call.sequence, Kind::InvalidArgument, "the call asks for nothing this master knows"),
+                None => refuse(
+                    answers,
+                    call.sequence,
+                    Kind::InvalidArgument,
+                    "the call asks for nothing this master knows",
+                ),
                 Some(request) if is_change(&request) => {
                     let call = WriteCall {
                         caller: self.caller.clone(),
@@ -253,8 +263,10 @@ mod tests {
         let small = |sequence| Answer { sequence, outcome: Some(Outcome::Done(Done {})) };
         let mut waiting = vec![small(1), large(2), large(3), small(4)];
         let messages = messages_of(&mut waiting);
-        let sequences: Vec<Vec<u64>> =
-            messages.iter().map(|message| message.answers.iter().map(|answer| answer.sequence).collect()).collect();
+        let sequences: Vec<Vec<u64>> = messages
+            .iter()
+            .map(|message| message.answers.iter().map(|answer| answer.sequence).collect())
+            .collect();
         assert_eq!(sequences, [vec![1, 2], vec![3, 4]]);
         assert!(waiting.is_empty());
     }

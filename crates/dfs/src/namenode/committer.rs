@@ -14,7 +14,9 @@ use tokio::sync::mpsc;
 use super::blocks::{Outbox, PipelineWanted};
 use super::effects;
 use super::located;
-use super::namespace::{Action, Caller, Command, Effect, Facts, RequestId, Snapshot, StoreError, UnderConstruction};
+use super::namespace::{
+    Action, Caller, Command, Effect, Facts, RequestId, Snapshot, StoreError, UnderConstruction,
+};
 use super::reserve::Reserve;
 use super::state::State;
 
@@ -101,7 +103,12 @@ impl Committer {
         Command { id: None, settled_below: 0, caller, now_ms: self.state.clock.wall_ms(), action }
     }
 
-    fn admit(&mut self, submission: Submission, commands: &mut Vec<Command>, askers: &mut Vec<Option<Asker>>) {
+    fn admit(
+        &mut self,
+        submission: Submission,
+        commands: &mut Vec<Command>,
+        askers: &mut Vec<Option<Asker>>,
+    ) {
         match submission {
             Submission::Wake => {}
             Submission::Own(action) => {
@@ -137,7 +144,9 @@ impl Committer {
         }
         let read_only = match self.reserve.is_read_only(self.state.clock.now_ms()) {
             Ok(read_only) => read_only,
-            Err(error) => return Err(refusal(Kind::Internal, &format!("cannot ask for free disk space: {error}"))),
+            Err(error) => {
+                return Err(refusal(Kind::Internal, &format!("cannot ask for free disk space: {error}")));
+            }
         };
         self.state.set_read_only(read_only);
         if read_only && !frees_space(request) {
@@ -146,9 +155,13 @@ impl Committer {
         // The safe mode after a start holds back what is decided from replicas, which is no reason to refuse a change
         // of names. Set by hand it is meant to stop changes.
         if self.state.blocks().safe_mode().by_hand {
-            return Err(refusal(Kind::SafeMode, "the namespace is read-only until `gristmill fs safemode leave`"));
+            return Err(refusal(
+                Kind::SafeMode,
+                "the namespace is read-only until `gristmill fs safemode leave`",
+            ));
         }
-        let snapshot = self.state.namespace.snapshot().map_err(|error| refusal(Kind::Internal, &error.to_string()))?;
+        let snapshot =
+            self.state.namespace.snapshot().map_err(|error| refusal(Kind::Internal, &error.to_string()))?;
         let facts = Facts::default();
         match request {
             Request::AddBlock(add) => {
@@ -260,5 +273,8 @@ fn refusal(kind: Kind, detail: &str) -> Failure {
 
 /// What helps when the disk is full.
 fn frees_space(request: &Request) -> bool {
-    matches!(request, Request::Delete(_) | Request::ExpungeTrash(_) | Request::AbandonBlock(_) | Request::Complete(_))
+    matches!(
+        request,
+        Request::Delete(_) | Request::ExpungeTrash(_) | Request::AbandonBlock(_) | Request::Complete(_)
+    )
 }

@@ -24,7 +24,12 @@ pub(crate) struct Reader<'c> {
 }
 
 /// Answers calls in order, all from one snapshot: what was committed when it was taken.
-pub(crate) fn answer(state: &State, reader: &Reader, calls: Vec<Call>, answers: &mpsc::UnboundedSender<Answer>) {
+pub(crate) fn answer(
+    state: &State,
+    reader: &Reader,
+    calls: Vec<Call>,
+    answers: &mpsc::UnboundedSender<Answer>,
+) {
     let snapshot = state.namespace.snapshot();
     for call in calls {
         let Some(request) = call.request else {

@@ -27,13 +27,18 @@ impl Reserve {
             return Ok(self.read_only);
         }
         let free = free_bytes(&self.directory)?;
-        let wanted = if self.read_only { self.reserve_bytes + self.reserve_bytes / 2 } else { self.reserve_bytes };
+        let wanted =
+            if self.read_only { self.reserve_bytes + self.reserve_bytes / 2 } else { self.reserve_bytes };
         let read_only = free < wanted;
         if read_only != self.read_only {
             let directory = self.directory.display();
             match read_only {
-                true => tracing::error!(%directory, free_bytes = free, "disk nearly full: namespace is read-only"),
-                false => tracing::info!(%directory, free_bytes = free, "disk has space again: namespace is writable"),
+                true => {
+                    tracing::error!(%directory, free_bytes = free, "disk nearly full: namespace is read-only")
+                }
+                false => {
+                    tracing::info!(%directory, free_bytes = free, "disk has space again: namespace is writable")
+                }
             }
         }
         self.read_only = read_only;

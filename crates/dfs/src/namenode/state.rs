@@ -4,10 +4,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use gristmill_proto::attendance::{Orders, Refused};
 use gristmill_proto::attendance::order::Order;
+use gristmill_proto::attendance::{Orders, Refused};
 use gristmill_proto::auth::{BLOCK_TOKEN_LIFETIME_MS, BlockKey, Secret};
-use gristmill_proto::ids::{ClientId, Epoch, Incarnation, WorkerId};
+use gristmill_proto::ids::{ClientId, Epoch, WorkerId};
 use gristmill_proto::messages::BlockToken;
 use tokio::sync::{mpsc, watch};
 
@@ -42,7 +42,7 @@ pub(crate) struct State {
 
 /// The open stream to one worker.
 struct Connection {
-    incarnation: Incarnation,
+    from: Attendant,
     orders: mpsc::Sender<Orders>,
 }
 
@@ -120,18 +120,18 @@ impl State {
     }
 
     /// Opens the way for orders to a worker. An earlier way is closed.
-    pub(crate) fn connect(&self, worker: WorkerId, incarnation: Incarnation) -> mpsc::Receiver<Orders> {
+    pub(crate) fn connect(&self, from: Attendant) -> mpsc::Receiver<Orders> {
         let (orders, receiver) = mpsc::channel(ORDERS_WAITING_MAX);
-        lock(&self.connections).insert(worker, Connection { incarnation, orders });
+        lock(&self.connections).insert(from.worker, Connection { from, orders });
         receiver
     }
 
-    /// Closes the way again, if it is still that of `incarnation`; says whether it was.
-    pub(crate) fn disconnect(&self, worker: WorkerId, incarnation: Incarnation) -> bool {
+    /// Closes the way again, if it is still that of this stream; says whether it was.
+    pub(crate) fn disconnect(&self, from: Attendant) -> bool {
         let mut connections = lock(&self.connections);
-        let ours = connections.get(&worker).is_some_and(|connection| connection.incarnation == incarnation);
+        let ours = connections.get(&from.worker).is_some_and(|connection| connection.from == from);
         if ours {
-            connections.remove(&worker);
+            connections.remove(&from.worker);
         }
         ours
     }
@@ -172,7 +172,7 @@ impl State {
     pub(crate) fn refuse(&self, from: Attendant, refused: Refused) {
         tracing::warn!(worker = %from.worker, reason = refused.reason, detail = %refused.detail, "a worker was refused");
         let mut connections = lock(&self.connections);
-        let ours = connections.get(&from.worker).filter(|connection| connection.incarnation == from.incarnation);
+        let ours = connections.get(&from.worker).filter(|connection| connection.from == from);
         let Some(connection) = ours else {
             return; // Its stream was replaced, and ended with that.
         };

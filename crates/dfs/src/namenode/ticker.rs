@@ -30,9 +30,13 @@ const SESSION_AGE_MS: u64 = 60 * 60 * 1000;
 const FORGOTTEN_ANSWERS_MAX: u32 = 100_000;
 
 /// The ticker's thread. Dropping the sender ends it.
-pub(crate) fn start(state: Arc<State>, committer: CommitQueue) -> std::io::Result<(Sender<()>, JoinHandle<()>)> {
+pub(crate) fn start(
+    state: Arc<State>,
+    committer: CommitQueue,
+) -> std::io::Result<(Sender<()>, JoinHandle<()>)> {
     let (alive, ended) = channel();
-    let ticker = Ticker { state, committer, expected: Some(BlockId(0)), swept_ms: 0, expired_ms: 0, resumed: false };
+    let ticker =
+        Ticker { state, committer, expected: Some(BlockId(0)), swept_ms: 0, expired_ms: 0, resumed: false };
     let thread = thread::Builder::new().name("ticker".into()).spawn(move || ticker.run(&ended))?;
     Ok((alive, thread))
 }

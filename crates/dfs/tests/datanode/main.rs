@@ -1,6 +1,7 @@
 //! Stories about core workers, over real sockets: several in one process, with a small client written here.
 #![forbid(unsafe_code)]
 
+mod broken_pipelines;
 mod client;
 mod cluster;
 mod limits;
@@ -8,6 +9,5 @@ mod local_reads;
 mod pipelines;
 mod proxy;
 mod reads;
-mod tokens;
-mod broken_pipelines;
 mod rebuilds;
+mod tokens;

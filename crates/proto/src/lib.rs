@@ -6,10 +6,15 @@
 //!   master ── record ──> its store                               disk
 //! ```
 //!
-//! Modules, in reading order: `ids`, the messages ([`namespace`], [`attendance`], [`record`]), `bulk` (frames around
-//! raw bytes), `auth` (who may do what).
+//! Modules, in reading order: [`ids`], the messages ([`namespace`], [`attendance`], [`record`], [`messages`]), [`bulk`]
+//! (frames around raw bytes), [`chunks`] (their checksums), [`handover`] (open files over a Unix socket), [`auth`] (who may
+//! do what).
 #![forbid(unsafe_code)]
 
+pub mod auth;
+pub mod bulk;
+pub mod chunks;
+pub mod handover;
 pub mod ids;
 
 /// Version of all protocols of this build. Both sides must have the same.

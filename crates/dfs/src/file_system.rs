@@ -2,6 +2,7 @@
 
 mod access;
 mod accounts;
+mod dfs;
 mod expand;
 mod failure;
 mod local;

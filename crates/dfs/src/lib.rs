@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Modules, in reading order: `uri` (what a user writes), `store` (what a job does with any file system, and how that
-//! fails), `local` (the file system of this machine), `file_system` (what people do with any file system), `memory` (one
+//! fails), `local` (the file system of this machine), `file_system` (what people do with any file system),
+//! `client` (the file system of a cluster), `memory` (one
 //! in this process), `tree_store` (file systems with atomic publication as stores).
 #![forbid(unsafe_code)]
 

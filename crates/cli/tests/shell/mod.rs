@@ -1,5 +1,5 @@
 //! `gristmill fs` within the test, on a store in memory.
-#![allow(dead_code, reason = "each test file uses its part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part of it")]
 
 use std::ffi::OsString;
 use std::io::Cursor;

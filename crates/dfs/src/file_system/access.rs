@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::dfs::{Caller, DfsFileSystem};
 use super::{FileSystem, LocalFileSystem};
 use crate::local::LocalStore;
 use crate::memory::MemoryFileSystem;
 use crate::store::Store;
 use crate::tree_store::TreeStore;
-use crate::uri::{MASTER_VARIABLE, Place, Uri, UriError};
+use crate::uri::{MASTER_VARIABLE, Place, Uri, UriError, is_host_and_port};
 
 /// The environment variable with the file that holds the cluster's secret.
 pub const SECRET_FILE_VARIABLE: &str = "GRISTMILL_SECRET_FILE";
@@ -43,7 +44,7 @@ impl Access {
         match uri.place() {
             Place::Local => Ok(Arc::new(LocalFileSystem)),
             Place::Memory { name } => Ok(Arc::new(MemoryFileSystem::named(name, &self.user))),
-            Place::Dfs { .. } => Err(no_dfs(uri)),
+            Place::Dfs { .. } => Ok(Arc::new(self.dfs(uri)?)),
         }
     }
 
@@ -52,11 +53,57 @@ impl Access {
         match uri.place() {
             Place::Local => Ok(Arc::new(LocalStore)),
             Place::Memory { name } => Ok(Arc::new(TreeStore::new(MemoryFileSystem::named(name, &self.user)))),
-            Place::Dfs { .. } => Err(no_dfs(uri)),
+            Place::Dfs { .. } => Ok(Arc::new(TreeStore::new(self.dfs(uri)?))),
         }
+    }
+
+    /// The cluster whose master the URI names or, if it names none, ours.
+    fn dfs(&self, uri: &Uri) -> Result<DfsFileSystem, UriError> {
+        let caller = Caller::new(&self.user, self.secret_file.clone());
+        if let Place::Dfs { master: Some(master) } = uri.place() {
+            return Ok(DfsFileSystem::new(uri.place(), master, caller));
+        }
+        let uri_text = || uri.to_string();
+        let master = self.master.as_deref().ok_or_else(|| UriError::NoMaster { uri: uri_text() })?;
+        if !is_host_and_port(master) {
+            return Err(UriError::BadMaster { uri: uri_text(), master: master.to_owned() });
+        }
+        Ok(DfsFileSystem::new(uri.place(), master, caller))
     }
 }
 
-fn no_dfs(uri: &Uri) -> UriError {
-    UriError::UnsupportedScheme { uri: uri.to_string(), scheme: "dfs".to_owned() }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(master: Option<&str>, uri: &str) -> String {
+        let master = master.map(str::to_owned);
+        let access = Access { master, secret_file: None, user: "ann".to_owned() };
+        access.file_system(&Uri::parse(uri).unwrap()).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn a_cluster_needs_a_master() {
+        assert_eq!(
+            refusal(None, "dfs:///x"),
+            "cannot use dfs:///x: it names no master (dfs://HOST:PORT/path), and GRISTMILL_MASTER is not set"
+        );
+        assert_eq!(
+            refusal(Some("here"), "dfs:///x"),
+            r#"cannot use dfs:///x: GRISTMILL_MASTER is "here", not HOST:PORT"#
+        );
+    }
+
+    #[test]
+    fn one_place_has_one_name_however_its_master_is_named() {
+        let access = Access { master: Some("h:1".to_owned()), secret_file: None, user: "ann".to_owned() };
+        let resolve = |text: &str| {
+            let uri = Uri::parse(text).unwrap();
+            access.store(&uri).unwrap().resolve(&uri).unwrap().to_string()
+        };
+        assert_eq!(resolve("dfs:///a/../b"), "dfs://h:1/b");
+        assert_eq!(resolve("dfs://h:1/b"), "dfs://h:1/b");
+        let home = access.file_system(&Uri::parse("dfs:///").unwrap()).unwrap().home();
+        assert_eq!(home.to_string(), "dfs:///user/ann");
+    }
 }

@@ -98,7 +98,11 @@ pub(crate) fn entries(
         }
         None => {
             for status in fs.list(&at)? {
-                enter(status?);
+                let status = status?;
+                // A file is listed as itself, and has nothing below it.
+                if status.uri != at {
+                    enter(status);
+                }
             }
         }
     }

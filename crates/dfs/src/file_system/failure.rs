@@ -1,7 +1,12 @@
 //! How an operation on a file system fails.
 
+use std::error::Error;
 use std::io;
 
+use gristmill_proto::auth::SecretError;
+
+use super::dfs::chain;
+use crate::client::DfsError;
 use crate::uri::Uri;
 
 /// An operation that failed: what it was, on what, and why.
@@ -56,9 +61,19 @@ pub enum Cause {
     /// The operation is not possible as it was asked for.
     #[error("{0}")]
     Refused(String),
-    /// The system's or the network's reason.
+    /// The cluster's secret cannot be read.
+    #[error("{}{}", .0, because(.0))]
+    Secret(#[source] SecretError),
+    /// The cluster refuses it for a reason that no other file system has, or cannot be reached.
+    #[error("{}", chain(.0))]
+    Dfs(#[source] Box<DfsError>),
+    /// The system's reason.
     #[error("{0}")]
     Io(#[source] io::Error),
+}
+
+fn because(error: &SecretError) -> String {
+    error.source().map_or_else(String::new, |source| format!(": {source}"))
 }
 
 fn detail(text: &str) -> String {
@@ -111,6 +126,7 @@ impl From<Cause> for io::Error {
     fn from(cause: Cause) -> io::Error {
         match cause {
             Cause::Io(error) => error,
+            Cause::Dfs(error) => io::Error::from(*error),
             cause => io::Error::new(cause.kind(), cause),
         }
     }

@@ -39,8 +39,8 @@ pub(super) struct TreeStaging<F: Publish + 'static> {
     existing: Existing,
     /// Held for reading while a file is created, so none is created behind an abort's back.
     state: RwLock<State>,
-    /// Says that this process lives as long as it is open. Nobody locks it: a writer is not for several threads.
-    _lock: Mutex<Box<dyn FileWriter>>,
+    /// Says that this process lives as long as it is open.
+    lock: Mutex<Option<Box<dyn FileWriter>>>,
 }
 
 enum State {
@@ -80,7 +80,7 @@ impl<F: Publish + 'static> TreeStaging<F> {
         match fs.create(&lock, &CreateOptions::default()) {
             Ok(lock) => {
                 let (output, state) = (output.clone(), RwLock::new(State::Staging));
-                Ok(TreeStaging { fs, output, directory, existing, state, _lock: Mutex::new(lock) })
+                Ok(TreeStaging { fs, output, directory, existing, state, lock: Mutex::new(Some(lock)) })
             }
             Err(error) => {
                 warn(gone(fs.delete(&directory, FOR_GOOD)));
@@ -165,6 +165,11 @@ impl<F: Publish + 'static> TreeStaging<F> {
     }
 
     fn remove(&self) -> Result<(), StageError> {
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Err(error)) = lock.map(FileWriter::finish) {
+            // Somebody has removed it: so much the better.
+            tracing::debug!(%error, "the lock of a staging directory could not be closed");
+        }
         gone(self.fs.delete(&self.directory, FOR_GOOD))
     }
 }

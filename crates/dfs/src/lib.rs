@@ -14,10 +14,12 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+mod dfs_store;
 mod local;
 mod store;
 mod uri;
 
+pub use dfs_store::DfsStore;
 pub use local::{LocalStore, PatternError};
 pub use store::{
     Existing, FileInfo, ListError, OpenError, ReadAt, ResolveError, SUCCESS_FILE, StageError, StagedFile,

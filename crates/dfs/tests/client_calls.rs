@@ -43,7 +43,8 @@ fn calls_are_answered_and_refusals_are_typed() {
     assert!(refused.is_not_found());
     assert_eq!(refused.to_string(), "/missing: no such file or directory", "the path comes from the call");
     client.rename("/a/b", "/a/c", RenameMode::Refuse).expect("moved");
-    let names: Vec<String> = client.list("/a").expect("a list").map(|entry| entry.expect("an entry").path).collect();
+    let names: Vec<String> =
+        client.list("/a").expect("a list").map(|entry| entry.expect("an entry").path).collect();
     assert_eq!(names, ["/a/c"]);
     assert!(client.delete("/a", true, true).expect("deleted").found);
 }
@@ -56,7 +57,8 @@ fn a_listing_goes_on_over_all_pages() {
     for path in &wanted {
         client.make_directory(path, true, 0o755).expect("made");
     }
-    let found: Vec<String> = client.list("/d").expect("a list").map(|entry| entry.expect("an entry").path).collect();
+    let found: Vec<String> =
+        client.list("/d").expect("a list").map(|entry| entry.expect("an entry").path).collect();
     assert_eq!(found, wanted);
     let lists = cluster.master.count(|request| matches!(request, Request::List(_)));
     assert_eq!(lists, 3, "the fake's pages have three entries");
@@ -108,7 +110,8 @@ fn calls_survive_a_restart_of_the_master() {
     let client = cluster.client();
     client.call(make("/before")).expect("made");
     cluster.master.down();
-    let pending: Vec<_> = (0..100).map(|number| (number, client.call_async(make(&format!("/{number}"))))).collect();
+    let pending: Vec<_> =
+        (0..100).map(|number| (number, client.call_async(make(&format!("/{number}"))))).collect();
     let waiting: Vec<_> = pending
         .into_iter()
         .map(|(number, call)| {

@@ -9,10 +9,10 @@ use gristmill_proto::namespace::rename::Mode;
 use gristmill_proto::namespace::set_worker_state::State;
 use gristmill_proto::namespace::*;
 
+use super::DfsClient;
 use super::connection::block_on;
 use super::errors::DfsError;
 use super::listing::{Checks, Entries};
-use super::DfsClient;
 
 /// Durable replicas are reported within milliseconds.
 const NOT_YET_BACK_OFF: Duration = Duration::from_millis(2);
@@ -155,8 +155,7 @@ impl DfsClient {
             RenameMode::IfSame { inode, version } => (Mode::IfSame, inode, version),
             RenameMode::Into => (Mode::Into, 0, 0),
         };
-        let rename =
-            Rename { from: from.to_owned(), to: to.to_owned(), mode: mode.into(), inode, version };
+        let rename = Rename { from: from.to_owned(), to: to.to_owned(), mode: mode.into(), inode, version };
         self.ask(Request::Rename(rename), outcome!(Entry)).await
     }
 

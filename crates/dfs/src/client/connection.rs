@@ -94,8 +94,7 @@ impl Connection {
             trouble: Arc::new(ConnectError::NotYet),
         };
         let slots = Arc::new(Semaphore::new(CALLS_IN_FLIGHT_MAX));
-        let connection =
-            Connection { options, client: ClientId::random(), slots, state: Mutex::new(state) };
+        let connection = Connection { options, client: ClientId::random(), slots, state: Mutex::new(state) };
         (Arc::new(connection), greeted)
     }
 

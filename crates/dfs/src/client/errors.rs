@@ -308,8 +308,13 @@ impl DfsError {
             DfsError::UnexpectedAnswer { .. } => io::ErrorKind::InvalidData,
             DfsError::PipelineLost { .. } => io::ErrorKind::ConnectionAborted,
             DfsError::ReadFailed { causes, .. } => {
-                let corrupt = |failure: &ReplicaFailure| matches!(failure.cause, TransferError::Corrupt { .. });
-                if causes.iter().any(corrupt) { io::ErrorKind::InvalidData } else { io::ErrorKind::NotConnected }
+                let corrupt =
+                    |failure: &ReplicaFailure| matches!(failure.cause, TransferError::Corrupt { .. });
+                if causes.iter().any(corrupt) {
+                    io::ErrorKind::InvalidData
+                } else {
+                    io::ErrorKind::NotConnected
+                }
             }
             DfsError::FileChanged { .. } => io::ErrorKind::StaleNetworkFileHandle,
             DfsError::Start(source) => source.kind(),
@@ -425,11 +430,8 @@ mod tests {
 
     #[test]
     fn a_refusal_keeps_its_kind() {
-        let refused = |kind, detail: &str| DfsError::Refused {
-            kind,
-            path: "/a".to_owned(),
-            detail: detail.to_owned(),
-        };
+        let refused =
+            |kind, detail: &str| DfsError::Refused { kind, path: "/a".to_owned(), detail: detail.to_owned() };
         assert_eq!(refused(Kind::NotFound, "").to_string(), "/a: no such file or directory");
         assert_eq!(refused(Kind::Limit, "depth").to_string(), "/a: over a limit of the file system: depth");
         assert_eq!(io::Error::from(refused(Kind::NotFound, "")).kind(), io::ErrorKind::NotFound);

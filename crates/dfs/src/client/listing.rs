@@ -17,8 +17,12 @@ pub struct Entries {
 
 impl Entries {
     pub(crate) fn first_page(client: DfsClient, path: &str) -> Result<Entries, DfsError> {
-        let mut entries =
-            Entries { client, path: path.to_owned(), page: Vec::new().into_iter(), after: Some(String::new()) };
+        let mut entries = Entries {
+            client,
+            path: path.to_owned(),
+            page: Vec::new().into_iter(),
+            after: Some(String::new()),
+        };
         entries.next_page()?;
         Ok(entries)
     }

@@ -67,7 +67,8 @@ impl Pipeline {
             return Err(ReplicaFailure { worker: WorkerId(0), address: String::new(), cause });
         };
         let blame = |worker: u64, cause| {
-            let at = opening.located.replicas.iter().find(|replica| replica.worker == worker).unwrap_or(first);
+            let at =
+                opening.located.replicas.iter().find(|replica| replica.worker == worker).unwrap_or(first);
             ReplicaFailure { worker: WorkerId(at.worker), address: at.address.clone(), cause }
         };
         let hop = |replica: &gristmill_proto::namespace::Replica| Hop {
@@ -231,7 +232,8 @@ fn read_acks(stream: &TcpStream, board: &Board, workers: &[(WorkerId, String)]) 
 
 fn read_ack(mut stream: &TcpStream, scratch: &mut Vec<u8>) -> Result<Ack, TransferError> {
     let doing = "reading acks";
-    let head = bulk::read_frame_head(&mut stream, scratch).map_err(|error| TransferError::frame(doing, error, 0))?;
+    let head =
+        bulk::read_frame_head(&mut stream, scratch).map_err(|error| TransferError::frame(doing, error, 0))?;
     match head {
         Some(head) if head.kind == FrameKind::Ack => Ok(head.header()?),
         Some(_) => Err(TransferError::Protocol("another frame where an acknowledgement should be")),

@@ -108,8 +108,13 @@ impl RemoteReplica {
         connection.requests += 1;
         let read = ReadBlock { block: block.block, generation: block.generation, offset, bytes };
         let request = Request { token: block.token.clone(), operation: Some(Operation::ReadBlock(read)) };
-        let sent =
-            bulk::write_frame(&mut &connection.stream, FrameKind::Request, connection.requests, &request, &[]);
+        let sent = bulk::write_frame(
+            &mut &connection.stream,
+            FrameKind::Request,
+            connection.requests,
+            &request,
+            &[],
+        );
         sent.map_err(|error| TransferError::io(DOING, error, connection.timeout.as_millis() as u64))?;
         let reply: Reply = read_reply(&connection.stream, connection.timeout)?;
         if let Some(failure) = reply.failure {

@@ -47,6 +47,14 @@ pub(crate) fn is_change(request: &Request) -> bool {
     use Request::*;
     !matches!(
         request,
-        Stat(_) | List(_) | Summarize(_) | Locate(_) | Space(_) | Report(_) | Check(_) | RenewLeases(_) | ReportBad(_)
+        Stat(_)
+            | List(_)
+            | Summarize(_)
+            | Locate(_)
+            | Space(_)
+            | Report(_)
+            | Check(_)
+            | RenewLeases(_)
+            | ReportBad(_)
     )
 }

@@ -8,13 +8,13 @@ use gristmill_proto::namespace::answer::Outcome;
 use gristmill_proto::namespace::call::Request;
 use gristmill_proto::namespace::{Append, BlockEnd, Complete, Create, Entry, LocatedBlock, OpenFile, Sync};
 
+use super::DfsClient;
 use super::block_writer::{BlockWriter, OpenInode};
 use super::calls::outcome;
 use super::connection::block_on;
 use super::errors::DfsError;
 use super::leases::OpenWriter;
 use super::packing::{Buffers, Packer, Packet};
-use super::DfsClient;
 
 /// Bytes of the next block that may wait while the one before it is synced.
 const WAITING_BYTES_MAX: u64 = 16 << 20;
@@ -61,6 +61,11 @@ impl FileWriter {
     /// The file as it was opened.
     pub fn entry(&self) -> &Entry {
         &self.writing.entry
+    }
+
+    /// As [`io::Write::write_all`], with the error as it is.
+    pub fn write_whole(&mut self, bytes: &[u8]) -> Result<(), DfsError> {
+        self.writing.write(bytes).map(|_| ())
     }
 
     /// Waits until all workers of the pipeline have all bytes, in memory. Hadoop: `hflush`.
@@ -261,8 +266,7 @@ impl Writing {
                 writing.seal(true, false)?;
             }
             writing.drain()?;
-            let request =
-                Request::Complete(Complete { inode: writing.file.inode, last: writing.previous });
+            let request = Request::Complete(Complete { inode: writing.file.inode, last: writing.previous });
             let completed = block_on(writing.file.client.ask(request, |outcome| match outcome {
                 Outcome::Entry(entry) => Some(Some(entry)),
                 Outcome::Done(_) => Some(None),

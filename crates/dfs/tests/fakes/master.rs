@@ -165,7 +165,8 @@ impl Namespace for Service {
         let seen = self.0.clone();
         tokio::spawn(async move {
             while let Ok(Some(message)) = calls.message().await {
-                let (answers, end) = take(&mut seen.lock().unwrap_or_else(PoisonError::into_inner), &hello.client_id, message);
+                let (answers, end) =
+                    take(&mut seen.lock().unwrap_or_else(PoisonError::into_inner), &hello.client_id, message);
                 let message = Answers { welcome: None, answers };
                 if sender.send(Ok(message)).await.is_err() || end {
                     return;

@@ -86,7 +86,7 @@ impl FakeNamespace {
             }
             Request::Append(call) => self.append(&call.path),
             Request::Rename(call) => self.rename(call),
-            Request::Delete(call) => Ok(Outcome::Deleted(self.delete(&call.path))),
+            Request::Delete(call) => self.delete(&call.path, call.recursive),
             Request::Concat(call) => self.concat(call),
             Request::RecoverLease(call) => {
                 self.recovered.push(call.path.clone());
@@ -143,7 +143,8 @@ impl FakeNamespace {
             };
         }
         self.make_parent(path, parents)?;
-        let entry = Entry { path: path.to_owned(), inode: self.number(), is_directory: true, ..Entry::default() };
+        let entry =
+            Entry { path: path.to_owned(), inode: self.number(), is_directory: true, ..Entry::default() };
         self.nodes.insert(path.to_owned(), Node { entry: entry.clone(), blocks: Vec::new() });
         Ok(Outcome::Entry(entry))
     }
@@ -168,7 +169,11 @@ impl FakeNamespace {
         let entry = Entry {
             path: call.path.clone(),
             inode: self.number(),
-            replication: if call.replication == 0 { self.workers.len().min(3) as u32 } else { call.replication },
+            replication: if call.replication == 0 {
+                self.workers.len().min(3) as u32
+            } else {
+                call.replication
+            },
             block_bytes: if call.block_bytes == 0 { BLOCK_BYTES } else { call.block_bytes },
             mode: call.mode,
             modified_ms: 1_700_000_000_000,
@@ -232,7 +237,8 @@ impl FakeNamespace {
     fn settle(&mut self, inode: u64, end: Option<&BlockEnd>) -> Result<(), Kind> {
         let node = self.open_file(inode)?;
         if let Some(end) = end {
-            let last = node.blocks.last_mut().filter(|last| last.id == end.block).ok_or(Kind::InvalidArgument)?;
+            let last =
+                node.blocks.last_mut().filter(|last| last.id == end.block).ok_or(Kind::InvalidArgument)?;
             if last.generation != end.generation {
                 return Err(Kind::StaleGeneration);
             }
@@ -251,7 +257,9 @@ impl FakeNamespace {
         };
         let durable = self.workers.iter().any(|(_, replicas)| {
             let replica = replicas.get(end.block);
-            replica.is_some_and(|it| it.finished && it.generation == end.generation && it.data.len() as u64 == end.bytes)
+            replica.is_some_and(|it| {
+                it.finished && it.generation == end.generation && it.data.len() as u64 == end.bytes
+            })
         });
         if !durable {
             return Err(Kind::NotYet);
@@ -308,11 +316,14 @@ impl FakeNamespace {
         Ok(Outcome::Entry(node.entry))
     }
 
-    fn delete(&mut self, path: &str) -> Deleted {
+    fn delete(&mut self, path: &str, recursive: bool) -> Answered {
         let below = format!("{path}/");
+        if !recursive && self.nodes.keys().any(|at| at.starts_with(&below)) {
+            return Err(Kind::NotEmpty);
+        }
         let before = self.nodes.len();
         self.nodes.retain(|at, _| at != path && !at.starts_with(&below));
-        Deleted { found: self.nodes.len() < before, trash_path: String::new() }
+        Ok(Outcome::Deleted(Deleted { found: self.nodes.len() < before, trash_path: String::new() }))
     }
 
     fn concat(&mut self, call: &Concat) -> Answered {

@@ -171,7 +171,13 @@ fn serve(shared: &Shared, stream: TcpStream) {
     }
 }
 
-fn serve_write(shared: &Shared, stream: &TcpStream, id: u64, token: &[u8], write: WriteBlock) -> io::Result<()> {
+fn serve_write(
+    shared: &Shared,
+    stream: &TcpStream,
+    id: u64,
+    token: &[u8],
+    write: WriteBlock,
+) -> io::Result<()> {
     assert_eq!(token, write_token(write.block, write.generation), "the token of another block");
     let opened = shared.replicas.open(&write).err().map(|kind| (failure(kind), 0));
     let (next, failed) = match opened {
@@ -273,7 +279,13 @@ fn forward(worker: u64, next: &TcpStream, packet: &Packet, body: &[u8]) -> Optio
     ack.failure.map(|failure| (failure, if ack.failed_worker == 0 { worker } else { ack.failed_worker }))
 }
 
-fn serve_read(shared: &Shared, stream: &TcpStream, id: u64, token: &[u8], read: &ReadBlock) -> io::Result<()> {
+fn serve_read(
+    shared: &Shared,
+    stream: &TcpStream,
+    id: u64,
+    token: &[u8],
+    read: &ReadBlock,
+) -> io::Result<()> {
     let packet_bytes: usize = 1 << 20;
     assert_eq!(token, read_token(read.block), "the token of another block");
     shared.remote_reads.fetch_add(1, Ordering::Relaxed);
@@ -284,7 +296,8 @@ fn serve_read(shared: &Shared, stream: &TcpStream, id: u64, token: &[u8], read: 
     };
     let start = read.offset - read.offset % CHUNK_BYTES;
     let end = (read.offset + read.bytes).next_multiple_of(CHUNK_BYTES).min(replica.data.len() as u64);
-    let reply = Reply { offset: start, bytes: end - start, chunk_bytes: CHUNK_BYTES as u32, ..Reply::default() };
+    let reply =
+        Reply { offset: start, bytes: end - start, chunk_bytes: CHUNK_BYTES as u32, ..Reply::default() };
     write_frame(&mut &*stream, FrameKind::Reply, id, &reply, &[])?;
     if shared.fails(|fault| fault == Fault::SilentReads, false).is_some() {
         return be_silent(stream);
@@ -298,12 +311,15 @@ fn serve_read(shared: &Shared, stream: &TcpStream, id: u64, token: &[u8], read: 
             data[0] ^= 1;
         }
         let offset = start + (sequence * packet_bytes) as u64;
-        if let Some(Fault::BrokenReads(kind)) = shared.fails(|fault| matches!(fault, Fault::BrokenReads(_)), false) {
+        if let Some(Fault::BrokenReads(kind)) =
+            shared.fails(|fault| matches!(fault, Fault::BrokenReads(_)), false)
+        {
             let broken = Broken { failure: Some(failure(kind)), offset };
             return write_frame(&mut &*stream, FrameKind::Broken, id, &broken, &[]);
         }
         let last = offset + data.len() as u64 == end;
-        let packet = Packet { sequence: sequence as u64, offset, bytes: data.len() as u32, last, sync: false };
+        let packet =
+            Packet { sequence: sequence as u64, offset, bytes: data.len() as u32, last, sync: false };
         let cut = |fault| matches!(fault, Fault::CutReads(after) if sent + data.len() > after);
         if let Some(Fault::CutReads(after)) = shared.fails(cut, false) {
             let mut wire = Vec::new();

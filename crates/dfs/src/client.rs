@@ -32,6 +32,7 @@ mod verified;
 mod writer;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use gristmill_proto::auth::Secret;
@@ -116,6 +117,8 @@ struct Inner {
     idle: IdleConnections,
     /// Replicas on this machine that were read lately.
     local: LocalReplicas,
+    /// Unique names given out.
+    names: AtomicU64,
     handle: Handle,
     runtime: Option<Runtime>,
 }
@@ -151,6 +154,7 @@ impl DfsClient {
             open_writers: OpenWriters::default(),
             idle: IdleConnections::default(),
             local: LocalReplicas::default(),
+            names: AtomicU64::new(0),
             handle: handle.clone(),
             runtime: Some(runtime),
         });
@@ -170,6 +174,21 @@ impl DfsClient {
             waited_ms: started.elapsed().as_millis() as u64,
             source: trouble,
         })
+    }
+
+    /// HOST:PORT of the master, as given.
+    pub fn master(&self) -> &str {
+        &self.inner.options.master
+    }
+
+    /// Threads for asynchronous callers: those of the client, as many for blocking work as it has.
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.inner.handle
+    }
+
+    /// A name that no other call, and no other client, gets.
+    pub(crate) fn unique_name(&self) -> String {
+        format!("{}-{}", self.id(), self.inner.names.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The name under which this client holds leases.

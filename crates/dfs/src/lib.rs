@@ -16,6 +16,7 @@
 
 pub mod client;
 pub mod datanode;
+mod dfs_store;
 pub mod file_system;
 mod glob;
 mod local;
@@ -26,6 +27,7 @@ mod store;
 mod tree_store;
 mod uri;
 
+pub use dfs_store::DfsStore;
 pub use glob::PatternError;
 pub use local::LocalStore;
 pub use memory::MemoryFileSystem;

@@ -264,10 +264,6 @@ impl BlockWriter {
             }
             Err(error) => return Err(error),
         };
-        // A replica that got the last packet is finished: it is opened again like one of a closed file.
-        if self.ended && self.stage == Stage::Rebuild {
-            self.stage = Stage::Append;
-        }
         Ok(())
     }
 

@@ -22,6 +22,8 @@ use super::range::{Range, Source};
 pub struct FileReader {
     source: Source,
     position: u64,
+    /// Reading in order ends here.
+    end: u64,
     /// The rest of the block that is being read in order.
     ahead: Option<Range>,
 }
@@ -34,7 +36,8 @@ impl DfsClient {
 
     pub(crate) async fn open_async(&self, path: &str) -> Result<FileReader, DfsError> {
         let locations = Locations::open(self.clone(), path).await?;
-        Ok(FileReader { source: Source::new(locations), position: 0, ahead: None })
+        let end = locations.entry.bytes;
+        Ok(FileReader { source: Source::new(locations), position: 0, end, ahead: None })
     }
 }
 
@@ -68,17 +71,36 @@ impl FileReader {
         Ok(filled)
     }
 
+    /// From now on [`io::Read`] gives only these bytes of the file, and reads no further ahead.
+    pub(crate) fn confine(&mut self, range: std::ops::Range<u64>) {
+        self.position = range.start;
+        self.end = range.end.min(self.bytes());
+        self.ahead = None;
+    }
+
+    /// Fills `piece` with the next bytes, of which there must be as many.
+    pub(crate) fn read_piece(&mut self, piece: &mut [u8]) -> Result<(), DfsError> {
+        let mut filled = 0;
+        while filled < piece.len() {
+            let got = self.read_on(&mut piece[filled..])?;
+            if got == 0 {
+                return Err(DfsError::FileChanged { path: self.source.locations.path.clone() });
+            }
+            filled += got;
+        }
+        Ok(())
+    }
+
     /// The block that holds the last byte, if there is one.
     pub(crate) fn last_block(&self) -> Result<Option<Arc<LocatedBlock>>, DfsError> {
         self.bytes().checked_sub(1).map(|last| self.source.locations.block_at(last)).transpose()
     }
 
     fn read_on(&mut self, buffer: &mut [u8]) -> Result<usize, DfsError> {
-        let bytes = self.bytes();
-        while self.position < bytes && !buffer.is_empty() {
+        while self.position < self.end && !buffer.is_empty() {
             let range = match self.ahead.take().filter(|range| range.position() == self.position) {
                 Some(range) => range,
-                None => Range::new(&self.source, self.position, bytes)?,
+                None => Range::new(&self.source, self.position, self.end)?,
             };
             let range = self.ahead.insert(range);
             let got = range.read(&self.source, buffer)?;

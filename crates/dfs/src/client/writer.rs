@@ -63,6 +63,11 @@ impl FileWriter {
         &self.writing.entry
     }
 
+    /// As [`io::Write::write_all`], with the error as it is.
+    pub fn write_whole(&mut self, bytes: &[u8]) -> Result<(), DfsError> {
+        self.writing.write(bytes).map(|_| ())
+    }
+
     /// Waits until all workers of the pipeline have all bytes, in memory. Hadoop: `hflush`.
     pub fn flush_visible(&mut self) -> Result<(), DfsError> {
         self.writing.flush_visible()

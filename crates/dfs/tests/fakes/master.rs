@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gristmill_proto::PROTOCOL_VERSION;
 use gristmill_proto::auth::{CALLER_TOKEN_METADATA, Role, Secret};
@@ -114,7 +114,7 @@ impl FakeMaster {
     }
 
     pub fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap()
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on each call that arrives for the first time is judged.
@@ -149,7 +149,7 @@ impl Namespace for Service {
         let hello = calls.message().await?.and_then(|first| first.hello);
         let hello = hello.ok_or_else(|| Status::invalid_argument("no hello"))?;
         let welcome = {
-            let mut seen = self.0.lock().unwrap();
+            let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(secret) = &seen.secret {
                 let token = token.as_ref().and_then(|token| token.to_str().ok()).unwrap_or_default();
                 let now_ms = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
@@ -165,7 +165,8 @@ impl Namespace for Service {
         let seen = self.0.clone();
         tokio::spawn(async move {
             while let Ok(Some(message)) = calls.message().await {
-                let (answers, end) = take(&mut seen.lock().unwrap(), &hello.client_id, message);
+                let (answers, end) =
+                    take(&mut seen.lock().unwrap_or_else(PoisonError::into_inner), &hello.client_id, message);
                 let message = Answers { welcome: None, answers };
                 if sender.send(Ok(message)).await.is_err() || end {
                     return;

@@ -86,7 +86,7 @@ impl FakeNamespace {
             }
             Request::Append(call) => self.append(&call.path),
             Request::Rename(call) => self.rename(call),
-            Request::Delete(call) => Ok(Outcome::Deleted(self.delete(&call.path))),
+            Request::Delete(call) => self.delete(&call.path, call.recursive),
             Request::Concat(call) => self.concat(call),
             Request::RecoverLease(call) => {
                 self.recovered.push(call.path.clone());
@@ -316,11 +316,14 @@ impl FakeNamespace {
         Ok(Outcome::Entry(node.entry))
     }
 
-    fn delete(&mut self, path: &str) -> Deleted {
+    fn delete(&mut self, path: &str, recursive: bool) -> Answered {
         let below = format!("{path}/");
+        if !recursive && self.nodes.keys().any(|at| at.starts_with(&below)) {
+            return Err(Kind::NotEmpty);
+        }
         let before = self.nodes.len();
         self.nodes.retain(|at, _| at != path && !at.starts_with(&below));
-        Deleted { found: self.nodes.len() < before, trash_path: String::new() }
+        Ok(Outcome::Deleted(Deleted { found: self.nodes.len() < before, trash_path: String::new() }))
     }
 
     fn concat(&mut self, call: &Concat) -> Answered {

@@ -52,8 +52,8 @@ impl Replicas {
                 }
                 let kept = write.offset as usize;
                 assert!(kept <= replica.data.len(), "{kept} bytes are to be kept of {}", replica.data.len());
-                assert!(write.offset >= replica.synced_bytes, "synced bytes would be cut");
                 replica.data.truncate(kept);
+                replica.synced_bytes = replica.synced_bytes.min(write.offset);
                 replica.generation = write.generation;
                 replica.finished = false;
                 Ok(())

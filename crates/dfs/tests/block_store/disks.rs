@@ -1,8 +1,9 @@
 //! Volumes: full, read-only, gone, somebody else's.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
+use std::slice::from_ref;
 
 use gristmill_dfs::datanode::block_store::{
     AdoptError, BlockStore, Change, Identity, ReplicaError, StoreOpenError, StoreOptions, WriteStage,
@@ -86,7 +87,7 @@ fn replicas_are_spread_over_volumes_and_found_again() {
 fn a_full_volume_takes_no_more_and_keeps_what_it_has() {
     let dir = tempfile::tempdir().unwrap();
     let Some(disk) = SmallDisk::mount(dir.path().join("disk"), 4) else { return };
-    let store = BlockStore::open(&[disk.path.clone()], StoreOptions { reserve_bytes: 0, promise_bytes: MIB })
+    let store = BlockStore::open(from_ref(&disk.path), StoreOptions { reserve_bytes: 0, promise_bytes: MIB })
         .unwrap();
     finished(&store, 1, 1, 10 * CHUNK);
     let mut writer = create(&store, 2, 1);
@@ -108,7 +109,7 @@ fn a_full_volume_takes_no_more_and_keeps_what_it_has() {
     assert_eq!(said(another), "none of the 1 volumes that work has room for block-3");
     drop(writer);
     drop(store);
-    let store = open(&[disk.path.clone()]);
+    let store = open(from_ref(&disk.path));
     assert_holds(&store, 2, 1, written);
     // Room comes back with a deletion; then the rest can be written.
     store.delete(block(1), generation(1)).unwrap();
@@ -123,7 +124,7 @@ fn a_full_volume_takes_no_more_and_keeps_what_it_has() {
 fn a_writer_goes_on_when_there_is_room_again() {
     let dir = tempfile::tempdir().unwrap();
     let Some(disk) = SmallDisk::mount(dir.path().join("disk"), 3) else { return };
-    let store = open(&[disk.path.clone()]);
+    let store = open(from_ref(&disk.path));
     let ballast = disk.path.join("ballast");
     fs::write(&ballast, vec![0; MIB as usize]).unwrap();
     let mut writer = create(&store, 1, 1);
@@ -144,7 +145,7 @@ fn the_reserve_and_what_is_promised_are_not_given_away() {
     let dir = tempfile::tempdir().unwrap();
     let Some(disk) = SmallDisk::mount(dir.path().join("disk"), 8) else { return };
     let options = StoreOptions { reserve_bytes: 2 * MIB, promise_bytes: 2 * MIB };
-    let store = BlockStore::open(&[disk.path.clone()], options).unwrap();
+    let store = BlockStore::open(from_ref(&disk.path), options).unwrap();
     let remaining = || store.volumes()[0].remaining_bytes;
     let before = remaining();
     assert!((5 * MIB..=6 * MIB).contains(&before), "{before}");
@@ -217,7 +218,7 @@ fn a_volume_that_turns_read_only_fails_with_all_it_has() {
 fn an_idle_volume_that_turned_read_only_is_found_by_the_probe() {
     let dir = tempfile::tempdir().unwrap();
     let Some(disk) = SmallDisk::mount(dir.path().join("disk"), 4) else { return };
-    let store = open(&[disk.path.clone()]);
+    let store = open(from_ref(&disk.path));
     store.probe_volumes();
     assert_eq!(failed(&store), [false]);
     disk.make_read_only();
@@ -226,11 +227,7 @@ fn an_idle_volume_that_turned_read_only_is_found_by_the_probe() {
     let refused = store.create(block(1), generation(1), WriteStage::Create).map(drop);
     assert_eq!(said(refused), "no volume works that could take block-1");
     drop(store);
-    assert!(refused_by_disk(&disk.path).contains("Read-only file system"));
-}
-
-fn refused_by_disk(path: &Path) -> String {
-    refused(&[path.to_owned()])
+    assert!(refused(from_ref(&disk.path)).contains("Read-only file system"));
 }
 
 #[test]
@@ -321,7 +318,7 @@ fn disks_of_different_workers_are_not_mixed() {
     let home = Home::with_volumes(2);
     let directories = home.directories();
     for (worker, directory) in (3..).zip(&directories) {
-        open(&[directory.clone()]).adopt(identity(worker)).unwrap();
+        open(from_ref(directory)).adopt(identity(worker)).unwrap();
     }
     let error = BlockStore::open(&directories, OPTIONS).err().unwrap();
     assert!(matches!(error, StoreOpenError::Differ { .. }));
@@ -338,7 +335,7 @@ fn a_directory_of_somebody_elses_is_left_alone() {
     fs::create_dir(dir.path().join("lost+found")).unwrap();
     fs::write(dir.path().join("thesis.tex"), "").unwrap();
     let directory = dir.path().to_owned();
-    let told = refused(&[directory.clone()]);
+    let told = refused(from_ref(&directory));
     assert_eq!(
         told,
         format!("{} holds no replicas of ours but has \"thesis.tex\"", directory.display()).replace('"', "")
@@ -386,7 +383,7 @@ fn of_two_replicas_of_a_block_the_later_counts_and_the_other_is_kept_aside() {
     let home = Home::with_volumes(2);
     let directories = home.directories();
     for (directory, number, bytes) in [(&directories[0], 5, 100), (&directories[1], 6, 200)] {
-        let store = open(&[directory.clone()]);
+        let store = open(from_ref(directory));
         finished(&store, 1, number, bytes);
     }
     for order in [[0, 1], [1, 0]] {

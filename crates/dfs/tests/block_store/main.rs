@@ -6,5 +6,6 @@ mod disks;
 mod power_loss;
 mod replicas;
 mod scrubbing;
+mod speed;
 mod stories;
 mod takeover;

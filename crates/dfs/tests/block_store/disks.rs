@@ -224,8 +224,8 @@ fn an_idle_volume_that_turned_read_only_is_found_by_the_probe() {
     disk.make_read_only();
     store.probe_volumes();
     assert_eq!(failed(&store), [true]);
-    let refused = store.create(block(1), generation(1), WriteStage::Create).map(drop);
-    assert_eq!(said(refused), "no volume works that could take block-1");
+    let created = store.create(block(1), generation(1), WriteStage::Create).map(drop);
+    assert_eq!(said(created), "no volume works that could take block-1");
     drop(store);
     assert!(refused(from_ref(&disk.path)).contains("Read-only file system"));
 }

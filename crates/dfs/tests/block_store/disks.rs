@@ -9,6 +9,7 @@ use gristmill_dfs::datanode::block_store::{
     AdoptError, BlockStore, Change, Identity, ReplicaError, StoreOpenError, StoreOptions, WriteStage,
 };
 use gristmill_proto::ids::{ClusterId, WorkerId};
+use gristmill_proto::messages::bulk_failure::Kind;
 
 use crate::replicas::*;
 
@@ -42,6 +43,46 @@ impl SmallDisk {
 }
 
 impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(&self.path).status();
+        if !unmounted.is_ok_and(|status| status.success()) {
+            eprintln!("cannot unmount {}", self.path.display());
+        }
+    }
+}
+
+/// So much is under a failing disk.
+const UNDER_MIB: u64 = 24;
+
+/// A disk that promises more than is under it: it takes all that is written, and in the end cannot keep it.
+struct FailingDisk {
+    path: PathBuf,
+    /// Unmounted after it.
+    _under: SmallDisk,
+}
+
+impl FailingDisk {
+    /// None, and it is said why, where this process may not mount.
+    fn mount(home: &std::path::Path) -> Option<FailingDisk> {
+        let under = SmallDisk::mount(home.join("under"), UNDER_MIB)?;
+        let (image, path) = (under.path.join("image"), home.join("failing"));
+        fs::create_dir_all(&path).unwrap();
+        fs::File::create(&image).unwrap().set_len(5 * UNDER_MIB * MIB).unwrap();
+        let made = Command::new("mkfs.ext4").args(["-q", "-F", "-O", "^has_journal"]).arg(&image).output();
+        let mounted =
+            made.and_then(|_| Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&path).output());
+        match mounted {
+            Ok(output) if output.status.success() => return Some(FailingDisk { path, _under: under }),
+            Ok(output) => {
+                eprintln!("skipped, no image can be mounted: {}", String::from_utf8_lossy(&output.stderr))
+            }
+            Err(error) => eprintln!("skipped, no image can be made and mounted: {error}"),
+        }
+        None
+    }
+}
+
+impl Drop for FailingDisk {
     fn drop(&mut self) {
         let unmounted = Command::new("umount").arg(&self.path).status();
         if !unmounted.is_ok_and(|status| status.success()) {
@@ -211,6 +252,35 @@ fn a_volume_that_turns_read_only_fails_with_all_it_has() {
             assert_holds(&store, id, 1, 100);
         }
     }
+    drop(store);
+}
+
+#[test]
+fn a_sync_that_failed_is_not_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(disk) = FailingDisk::mount(dir.path()) else { return };
+    let store = open(from_ref(&disk.path));
+    finished(&store, 1, 1, 100);
+    let mut writer = create(&store, 2, 1);
+    let mut synced = 0;
+    let broken = loop {
+        let end = synced + 128 * CHUNK;
+        extend(&mut writer, end).unwrap();
+        match writer.sync() {
+            Ok(()) => synced = end,
+            Err(error) => break error,
+        }
+        assert!((synced as u64) < 2 * UNDER_MIB * MIB, "more than there is under it");
+    };
+    // The disk took it all, and lost it when it should have been durable.
+    assert!(broken.to_string().contains("cannot sync"), "{broken}");
+    assert!(matches!(broken.kind(), Kind::Disk));
+    // Another sync would be told that all is well. So nobody may try, or read what is only in memory.
+    assert!(matches!(writer.sync(), Err(ReplicaError::Fenced { .. })));
+    assert!(matches!(writer.finish(), Err(ReplicaError::Fenced { .. })));
+    assert_eq!(said(store.read(block(2), generation(1))), "block-2 is not here");
+    assert_eq!(store.unfinished_replicas(), []);
+    assert_holds(&store, 1, 1, 100);
     drop(store);
 }
 

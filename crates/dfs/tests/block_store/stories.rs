@@ -268,3 +268,32 @@ fn files_handed_over_are_checked_by_who_gets_them() {
     assert!(said(open(1, 6, bytes)).ends_with("it belongs to block-1 with g5"));
     assert!(said(open(1, 5, CHUNK)).ends_with("its marks are not those of 16384 bytes"));
 }
+
+#[test]
+fn the_files_are_what_the_formats_say() {
+    let home = Home::new();
+    let store = home.open();
+    let mut writer = create(&store, 300, 7);
+    let text = b"to be or not to be";
+    writer.write(0, text, &sums_of(text)).unwrap();
+    writer.finish().unwrap();
+    let named = |name: &str| fs::read(home.directories()[0].join("blocks/2c").join(name)).unwrap();
+    assert_eq!(named("300"), text);
+    let lines = |sums: Vec<u8>| -> Vec<String> {
+        let hex = |line: &[u8]| line.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
+        sums.chunks(16).map(hex).collect()
+    };
+    let mut wanted = [
+        "47 52 49 53 54 53 55 4d 01 00 00 00 00 40 00 00",
+        "2c 01 00 00 00 00 00 00 07 00 00 00 00 00 00 00",
+        "07 00 00 00 00 00 00 00 00 00 00 00 22 b8 03 0b",
+        "12 00 00 00 00 00 00 00 56 b1 4f a8 e1 ba b5 d5",
+        "12 00 00 00 00 00 00 00 56 b1 4f a8 e1 ba b5 d5",
+        "56 b1 4f a8",
+    ];
+    assert_eq!(lines(named("300_7_18.sum")), wanted);
+    // Fenced, it has another fence, and all else as before.
+    store.stop_writer(block(300), generation(9)).unwrap();
+    wanted[2] = "09 00 00 00 00 00 00 00 00 00 00 00 f3 97 45 22";
+    assert_eq!(lines(named("300_7_18.sum")), wanted);
+}

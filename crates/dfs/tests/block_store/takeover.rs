@@ -1,10 +1,12 @@
 //! How replicas pass from one writer to the next, and how the old one finds out.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use gristmill_dfs::datanode::block_store::{Change, ReplicaError, Stopped};
+use gristmill_dfs::datanode::block_store::{BlockStore, Change, ReplicaError, Stopped, WriteStage};
 use gristmill_proto::chunks::CHUNK_BYTES;
+use gristmill_proto::ids::Generation;
+use gristmill_proto::messages::bulk_failure::Kind;
 
 use crate::replicas::*;
 
@@ -249,4 +251,79 @@ fn damage_gets_no_sum_of_its_own_when_a_replica_is_cut() {
     assert!(refused.ends_with("chunk 1 does not match its checksum"), "{refused}");
     assert_eq!(heard.take(), [Change::Bad(info(1, 5, 3 * CHUNK))]);
     assert_eq!(home.names(1), ["1", "1_5_49152.sum"]);
+}
+
+/// What everybody does at once in the test below, with ever newer generations.
+fn do_something(store: &BlockStore, dice: &mut Dice, generations: &AtomicU64) -> Result<(), ReplicaError> {
+    let block = block(1 + dice.roll(3));
+    let number = Generation(1 + generations.fetch_add(1, Ordering::Relaxed));
+    let some = dice.roll(3 * CHUNK_BYTES);
+    match dice.roll(8) {
+        0 | 1 => {
+            let stage = if dice.roll(2) == 0 { WriteStage::Create } else { WriteStage::Copy };
+            let mut writer = store.create(block, number, stage)?;
+            extend(&mut writer, some as usize)?;
+            writer.finish().map(drop)
+        }
+        2 | 3 => {
+            let mut writer = store.append(block, Generation(0), number, some)?;
+            extend(&mut writer, 2 * CHUNK + some as usize)?;
+            writer.sync()
+        }
+        4 => store.stop_writer(block, number).map(drop),
+        5 => store.settle(block, number, some).map(drop),
+        6 => store.delete(block, number),
+        _ => store.check(block, store.read(block, Generation(0))?.generation()).map(drop),
+    }
+}
+
+#[test]
+fn many_at_once_hurt_no_replica() {
+    const TRIES: usize = 300;
+    let home = Home::in_memory();
+    let store = home.open();
+    let heard = Heard::from(&store);
+    let generations = AtomicU64::new(0);
+    let done: Vec<usize> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..4)
+            .map(|seed| {
+                let (store, generations) = (&store, &generations);
+                scope.spawn(move || {
+                    let mut dice = Dice::new(seed);
+                    let outcomes = (0..TRIES).map(|_| do_something(store, &mut dice, generations));
+                    outcomes
+                        .filter(|outcome| match outcome {
+                            Ok(()) => true,
+                            // Refused, or overtaken by another; but never damaged or failed.
+                            Err(error) => {
+                                assert!(!matches!(error.kind(), Kind::Corrupt | Kind::Disk), "{error}");
+                                false
+                            }
+                        })
+                        .count()
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(done.iter().sum::<usize>() > TRIES, "{done:?}");
+    let changes = heard.take();
+    assert!(changes.iter().all(|change| !matches!(change, Change::Bad(_))));
+    // What is here is whole, and what was announced last.
+    for replica in store.replicas_after(block(0), 10) {
+        assert_holds(&store, replica.block, replica.generation, replica.bytes as usize);
+        let last = changes.iter().rfind(|change| match change {
+            Change::Finished(info) | Change::Deleted(info) | Change::Bad(info) => info.block == replica.block,
+        });
+        assert_eq!(last, Some(&Change::Finished(replica)));
+    }
+    let before =
+        (store.replicas_after(block(0), 10), store.unfinished_replicas(), store.volumes()[0].used_bytes);
+    drop(store);
+    let store = home.open();
+    assert_eq!(
+        (store.replicas_after(block(0), 10), store.unfinished_replicas(), store.volumes()[0].used_bytes),
+        before
+    );
+    assert_eq!((store.recovery().removed, store.recovery().set_aside), (0, 0));
 }

@@ -137,6 +137,8 @@ impl Blocks {
             self.learn(block, known);
             if let Some(open) = self.open.get_mut(&block) {
                 open.drop_slot(slot);
+                // It is to be deleted in the end.
+                open.former.push((from.worker, replica.generation));
                 continue;
             }
             let doomed = |of: &super::deletion::Deletion| replica.generation <= of.generation;
@@ -146,7 +148,9 @@ impl Blocks {
             {
                 continue;
             }
-            self.set_bad(slot, replica, Flaw::Rotten);
+            // Only of the good one we believe that it must not be taken for good again.
+            let is_current = replica.generation == known.generation.0;
+            self.set_bad(slot, replica, if is_current { Flaw::Rotten } else { Flaw::Wrong });
             self.review(block);
         }
         Ok(())
@@ -313,7 +317,7 @@ impl Blocks {
 
     /// The replica is of no block of ours.
     fn disown(&mut self, slot: Slot, replica: ReplicaInfo) {
-        self.delete(slot, replica, Why::Unknown);
+        self.delete(slot, replica, Why::Unwanted);
     }
 }
 

@@ -266,12 +266,12 @@ impl Blocks {
             });
         }
         let deletions = self.roster[slot].deletions.range(first..=last);
-        let over: Vec<u64> = deletions
+        let sent: Vec<u64> = deletions
             .filter(|(block, deletion)| deletion.was_sent_before(ordered_ms) && is_unlisted(**block))
             .map(|(&block, _)| block)
             .collect();
-        for block in over {
-            self.roster[slot].deletions.remove(&block);
+        for block in sent {
+            self.settle_unlisted_deletion(slot, block);
         }
     }
 }

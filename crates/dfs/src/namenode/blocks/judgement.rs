@@ -24,6 +24,15 @@ pub(super) enum Flaw {
     Wrong,
     /// Its worker, or a reader, found it damaged or gone. Only a new replica there mends this.
     Rotten,
+    /// The same of a replica of another generation. Its worker may not list it, but if it lists a good one, that counts.
+    RottenOther,
+}
+
+impl Flaw {
+    /// Whether it was announced, so that it may be there though its worker does not list it.
+    pub(super) fn may_be_unlisted(self) -> bool {
+        matches!(self, Flaw::Rotten | Flaw::RottenOther)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +147,7 @@ impl Blocks {
             if let Some(open) = self.open.get_mut(&block) {
                 open.drop_slot(slot);
                 // It is to be deleted in the end.
+                open.former.retain(|(former, _)| *former != from.worker);
                 open.former.push((from.worker, replica.generation));
                 continue;
             }
@@ -150,7 +160,7 @@ impl Blocks {
             }
             // Only of the good one we believe that it must not be taken for good again.
             let is_current = replica.generation == known.generation.0;
-            self.set_bad(slot, replica, if is_current { Flaw::Rotten } else { Flaw::Wrong });
+            self.set_bad(slot, replica, if is_current { Flaw::Rotten } else { Flaw::RottenOther });
             self.review(block);
         }
         Ok(())

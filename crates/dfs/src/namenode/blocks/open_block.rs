@@ -34,6 +34,10 @@ pub(super) struct OpenBlock {
 impl OpenBlock {
     /// What this worker has now. Whether that is news.
     pub(super) fn note(&mut self, noted: Finished) -> bool {
+        // Nobody was ever told to write that.
+        if noted.generation > self.generation {
+            return false;
+        }
         match self.finished.iter_mut().find(|finished| finished.slot == noted.slot) {
             // Messages of a worker come in order, so a lower generation is a late duplicate.
             Some(before) if noted.generation < before.generation || *before == noted => false,

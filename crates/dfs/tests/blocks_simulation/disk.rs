@@ -58,7 +58,11 @@ impl Disk {
     /// The writer is done: all its bytes are durable.
     pub(crate) fn finish(&mut self, block: u64, generation: u64, bytes: u64) -> Option<ReplicaInfo> {
         let replica = self.replicas.get_mut(&block)?;
-        if replica.generation != generation || replica.fence > generation || replica.finished {
+        if replica.generation != generation
+            || replica.fence > generation
+            || replica.finished
+            || replica.noticed
+        {
             return None;
         }
         (replica.bytes, replica.finished) = (bytes, true);

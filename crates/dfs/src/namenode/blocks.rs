@@ -17,6 +17,7 @@
 //! of a stream that was replaced changes nothing that matters. A worker carries out deletes in the order of its orders: when
 //! it reads its first slice of a report, those before `SendReport` are done or have failed; when it registers, those of
 //! earlier streams are done or dropped. It answers each replica of a `Delete` with `Changes.deleted`, there or not.
+//! What a commit of the namespace changed (`block_opened`, `block_complete`, ...) is handed in before its client is answered.
 //! Look-ups in the namespace ([`KnownBlock`]) may be up to [`LOOKUP_AGE_MAX_MS`] old: what was said about the block since
 //! (`block_opened`, `block_complete`, `forget`) is taken to be newer.
 //!
@@ -211,7 +212,7 @@ pub struct Blocks {
     now_ms: u64,
     /// Workers that were given an id by this master.
     named: u64,
-    /// Streams admitted so far.
+    /// Streams admitted so far, from a number that no other master's streams have.
     streams: u64,
     dice: Dice,
     /// Complete blocks and their good replicas. A replica is here, in `bad`, or in a worker's `deletions`.
@@ -251,7 +252,7 @@ impl Blocks {
             epoch,
             now_ms,
             named: 0,
-            streams: 0,
+            streams: epoch.0 << 32,
             dice: Dice::new(seed),
             map: BlockMap::default(),
             bad: BTreeMap::new(),

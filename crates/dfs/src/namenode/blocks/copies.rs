@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use gristmill_proto::attendance::order::Order;
-use gristmill_proto::attendance::{Replicate, Target};
+use gristmill_proto::attendance::{ReplicaInfo, Replicate, Target};
 
+use super::deletion::Why;
 use super::health::COPIED_QUEUES;
 use super::placement::{Wish, choose};
-use super::roster::{Service, Slot, Standing};
+use super::roster::{Slot, Standing};
 use super::{Blocks, Outbox};
 
 /// Blocks looked at in a tick: some milliseconds.
@@ -94,19 +95,25 @@ impl Blocks {
         self.copies.is_idle = is_idle;
     }
 
-    /// Gives up copies that take too long.
+    /// Gives up copies that take too long. What is left of them at their targets is deleted: it would be in the way of
+    /// another copy, and one that arrives after all would be too many.
     pub(super) fn expire_copies(&mut self) {
         let now_ms = self.now_ms;
         let expired = self.take_copies(|_, copy| copy.due_ms <= now_ms);
         for (block, copy) in expired {
-            let setback = self.copies.setbacks.entry(block).or_default();
-            setback.attempts += 1;
-            avoid(&mut setback.targets, copy.target);
-            if let Some(source) = copy.source {
-                avoid(&mut setback.sources, source);
+            let Some(entry) = self.map.get(block) else { continue };
+            let replica = ReplicaInfo { block, generation: entry.generation(), bytes: entry.bytes() };
+            let is_short = (entry.count() as u32) < entry.replication();
+            if !self.map.holders(block).contains(&copy.target) {
+                self.delete(copy.target, replica, Why::Unwanted);
             }
-            if self.map.get(block).is_none_or(|entry| entry.count() as u32 >= entry.replication()) {
-                self.copies.forget_setbacks(block);
+            if is_short {
+                let setback = self.copies.setbacks.entry(block).or_default();
+                setback.attempts += 1;
+                avoid(&mut setback.targets, copy.target);
+                if let Some(source) = copy.source {
+                    avoid(&mut setback.sources, source);
+                }
             }
         }
     }
@@ -239,8 +246,8 @@ impl Blocks {
         None
     }
 
-    /// No worker can take a copy. Those that failed may be tried again; and if a bad replica takes the place of a good
-    /// one, it goes.
+    /// No worker can take a copy. Those that failed may be tried again. And bad replicas go, for there will not be more good
+    /// ones, and perhaps a bad one takes the place of a good one.
     fn make_room(&mut self, block: u64, attempt: Attempt) -> Attempt {
         if let Some(setback) = self.copies.setbacks.get_mut(&block)
             && !(setback.targets.is_empty() && setback.sources.is_empty())
@@ -249,12 +256,7 @@ impl Blocks {
             setback.sources.clear();
             return Attempt::UnderWay;
         }
-        let holders = self.map.holders(block);
-        let is_blocked_by_bad = self
-            .bad
-            .get(&block)
-            .is_some_and(|bad| bad.iter().any(|bad| self.roster[bad.slot].service == Service::InService));
-        if is_blocked_by_bad && self.counts(holders).sure > 0 && !self.has_busy_target(block) {
+        if self.bad.contains_key(&block) && self.verified(block) > 0 && !self.has_busy_target(block) {
             self.delete_bad(block, 1);
             return Attempt::UnderWay;
         }

@@ -15,11 +15,13 @@ use super::{Blocks, Outbox};
 
 /// Replicas in one order: a message of about 30 KB.
 const DELETIONS_A_TICK_MAX: usize = 1000;
+/// Orders of one deletion of which nothing is heard. After so many there is nothing to delete.
+const SENDS_MAX: u8 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
-    /// Its block is no more, or never was.
-    Unknown,
+    /// Its block is no more, or never was; or it is what may be left of a copy that was given up.
+    Unwanted,
     /// The block has enough good ones.
     Excess,
     /// It is bad, and there are enough good ones.
@@ -34,6 +36,8 @@ pub(super) struct Deletion {
     why: Why,
     /// When it was ordered. None: it is in the worker's `unsent`.
     sent_ms: Option<u64>,
+    /// Orders sent so far.
+    sends: u8,
 }
 
 impl Deletion {
@@ -51,7 +55,7 @@ impl Blocks {
         if worker.presence == Presence::Lost {
             return;
         }
-        let mut deletion = Deletion { generation, bytes, why, sent_ms: None };
+        let mut deletion = Deletion { generation, bytes, why, sent_ms: None, sends: 0 };
         if let Some(before) = worker.deletions.get_mut(&block) {
             deletion.generation = generation.max(before.generation);
             let is_news = deletion.generation > before.generation;
@@ -82,6 +86,19 @@ impl Blocks {
         if let Some(deletion) = worker.deletions.get_mut(&block)
             && deletion.was_sent_before(ordered_ms)
         {
+            deletion.sent_ms = None;
+            worker.unsent.push_back(block);
+        }
+    }
+
+    /// A report does not list the replica, and nothing was heard of the order. If it was good, it is gone. One that is
+    /// bad or unfinished may be there and not be listed: the order is sent again.
+    pub(super) fn settle_unlisted_deletion(&mut self, slot: Slot, block: u64) {
+        let worker = &mut self.roster[slot];
+        let Some(deletion) = worker.deletions.get_mut(&block) else { return };
+        if deletion.why == Why::Excess || deletion.sends >= SENDS_MAX {
+            worker.deletions.remove(&block);
+        } else {
             deletion.sent_ms = None;
             worker.unsent.push_back(block);
         }
@@ -121,9 +138,9 @@ impl Blocks {
         }
     }
 
-    /// Deletes up to `limit` bad replicas of a block, of which there must be a sure good one.
+    /// Deletes up to `limit` bad replicas of a block, of which there must be a good one.
     pub(super) fn delete_bad(&mut self, block: u64, limit: usize) {
-        assert!(!self.sure_holders(block).is_empty(), "block {block} has no good replica that is sure");
+        assert!(self.verified(block) > 0, "block {block} has no good replica");
         let bad: Vec<_> = self.bad.get(&block).map_or(&[][..], Vec::as_slice).to_vec();
         for bad in bad.into_iter().take(limit) {
             self.drop_bad(block, |other| other.slot == bad.slot);
@@ -161,6 +178,7 @@ impl Blocks {
         let worker = &mut self.roster[slot];
         let deletion = worker.deletions.get_mut(&block).expect("it was there");
         deletion.sent_ms = Some(now_ms);
+        deletion.sends = deletion.sends.saturating_add(1);
         worker.sent.push_back((now_ms, block));
         ReplicaInfo { block, generation: deletion.generation, bytes: deletion.bytes }
     }
@@ -169,7 +187,7 @@ impl Blocks {
     fn may_delete(&mut self, slot: Slot, block: u64, deletion: Deletion) -> bool {
         let Some(entry) = self.map.get(block) else {
             let is_open = self.open.contains_key(&block);
-            if is_open && deletion.why != Why::Unknown {
+            if is_open && deletion.why != Why::Unwanted {
                 self.take_back(slot, block, deletion);
                 return false;
             }
@@ -177,18 +195,18 @@ impl Blocks {
             return true;
         };
         let (wanted, generation) = (entry.replication(), entry.generation());
-        let sure = self.sure_holders(block).len() as u32;
         let enough = match deletion.why {
-            Why::Unknown => return true,
-            Why::Excess => sure >= wanted.max(1),
-            Why::Bad => sure >= 1,
+            Why::Unwanted => true,
+            Why::Excess => self.sure_holders(block).len() as u32 >= wanted.max(1),
+            Why::Bad => self.verified(block) > 0,
         };
         if !enough {
             self.take_back(slot, block, deletion);
             return false;
         }
         let spares_good = deletion.generation < generation || !self.map.holders(block).contains(&slot);
-        assert!(sure >= 1 && spares_good, "the last good replica of block {block} would go");
+        let is_last = deletion.why != Why::Unwanted && self.verified(block) == 0;
+        assert!(spares_good && !is_last, "the last good replica of block {block} would go");
         true
     }
 
@@ -214,6 +232,12 @@ impl Blocks {
             _ => self.set_bad(slot, replica, Flaw::Wrong),
         }
         self.review(block);
+    }
+
+    /// Good replicas on workers that are there and have reported, leaving ones too.
+    pub(super) fn verified(&self, block: u64) -> usize {
+        let holders = self.map.holders(block).iter();
+        holders.filter(|&&slot| self.roster[slot].is_up() && self.roster[slot].fresh).count()
     }
 
     fn sure_holders(&self, block: u64) -> Vec<Slot> {

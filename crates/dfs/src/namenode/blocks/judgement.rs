@@ -24,6 +24,15 @@ pub(super) enum Flaw {
     Wrong,
     /// Its worker, or a reader, found it damaged or gone. Only a new replica there mends this.
     Rotten,
+    /// The same of a replica of another generation. Its worker may not list it, but if it lists a good one, that counts.
+    RottenOther,
+}
+
+impl Flaw {
+    /// Whether it was announced, so that it may be there though its worker does not list it.
+    pub(super) fn may_be_unlisted(self) -> bool {
+        matches!(self, Flaw::Rotten | Flaw::RottenOther)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +146,9 @@ impl Blocks {
             self.learn(block, known);
             if let Some(open) = self.open.get_mut(&block) {
                 open.drop_slot(slot);
+                // It is to be deleted in the end.
+                open.former.retain(|(former, _)| *former != from.worker);
+                open.former.push((from.worker, replica.generation));
                 continue;
             }
             let doomed = |of: &super::deletion::Deletion| replica.generation <= of.generation;
@@ -146,7 +158,9 @@ impl Blocks {
             {
                 continue;
             }
-            self.set_bad(slot, replica, Flaw::Rotten);
+            // Only of the good one we believe that it must not be taken for good again.
+            let is_current = replica.generation == known.generation.0;
+            self.set_bad(slot, replica, if is_current { Flaw::Rotten } else { Flaw::RottenOther });
             self.review(block);
         }
         Ok(())
@@ -313,7 +327,7 @@ impl Blocks {
 
     /// The replica is of no block of ours.
     fn disown(&mut self, slot: Slot, replica: ReplicaInfo) {
-        self.delete(slot, replica, Why::Unknown);
+        self.delete(slot, replica, Why::Unwanted);
     }
 }
 

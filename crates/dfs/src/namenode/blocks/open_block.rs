@@ -34,6 +34,10 @@ pub(super) struct OpenBlock {
 impl OpenBlock {
     /// What this worker has now. Whether that is news.
     pub(super) fn note(&mut self, noted: Finished) -> bool {
+        // Nobody was ever told to write that.
+        if noted.generation > self.generation {
+            return false;
+        }
         match self.finished.iter_mut().find(|finished| finished.slot == noted.slot) {
             // Messages of a worker come in order, so a lower generation is a late duplicate.
             Some(before) if noted.generation < before.generation || *before == noted => false,
@@ -117,9 +121,12 @@ impl Blocks {
     /// Blocks that the namespace has no more: their replicas are deleted.
     pub fn forget(&mut self, blocks: &[BlockId]) {
         for &BlockId(block) in blocks {
-            let newest = self.recoveries.remove(&block).map_or(0, |recovery| recovery.generation());
-            if let Some(open) = self.open.remove(&block) {
-                self.delete_open(block, &open, newest.max(open.generation));
+            if let Some(mut open) = self.open.remove(&block) {
+                if let Some(recovery) = self.recoveries.remove(&block) {
+                    open.generation = open.generation.max(recovery.generation());
+                    open.pipeline.extend(recovery.asked());
+                }
+                self.delete_open(block, &open);
             }
             if let Some((entry, holders)) = self.map.remove(block) {
                 self.safety.subtract();
@@ -127,13 +134,13 @@ impl Blocks {
                 for slot in holders {
                     self.roster[slot].listed -= 1;
                     let replica = ReplicaInfo { block, generation: entry.generation(), bytes: entry.bytes() };
-                    self.delete(slot, replica, Why::Unknown);
+                    self.delete(slot, replica, Why::Unwanted);
                 }
             }
             for bad in self.bad.remove(&block).unwrap_or_default() {
                 self.bad_count -= 1;
                 let replica = ReplicaInfo { block, generation: bad.generation, bytes: bad.bytes };
-                self.delete(bad.slot, replica, Why::Unknown);
+                self.delete(bad.slot, replica, Why::Unwanted);
             }
             self.cancel_copies_for(block);
             self.recent.forget(block);
@@ -216,14 +223,14 @@ impl Blocks {
         }
     }
 
-    fn delete_open(&mut self, block: u64, open: &OpenBlock, generation: u64) {
+    fn delete_open(&mut self, block: u64, open: &OpenBlock) {
         let former = open.former.iter().map(|(worker, _)| worker);
         let writers: Vec<Slot> =
             open.pipeline.iter().chain(former).filter_map(|&worker| self.roster.slot(worker)).collect();
         let finished = open.finished.iter().map(|finished| (finished.slot, finished.generation));
         for (slot, own) in writers.into_iter().map(|slot| (slot, 0)).chain(finished) {
-            let replica = ReplicaInfo { block, generation: generation.max(own), bytes: 0 };
-            self.delete(slot, replica, Why::Unknown);
+            let replica = ReplicaInfo { block, generation: open.generation.max(own), bytes: 0 };
+            self.delete(slot, replica, Why::Unwanted);
         }
     }
 }

@@ -93,6 +93,11 @@ impl Recovery {
         self.wanted.generation.0
     }
 
+    /// Whoever may have a replica.
+    pub(super) fn asked(&self) -> impl Iterator<Item = WorkerId> {
+        self.asked.keys().copied()
+    }
+
     fn is_overdue(&self, now_ms: u64, timeout_ms: u64) -> bool {
         now_ms >= self.since_ms + (timeout_ms << self.attempts.min(DOUBLINGS_MAX))
     }
@@ -318,11 +323,12 @@ impl Blocks {
         out.decisions.push(Decision::Recovered { inode, block: id, generation, bytes: decided.bytes });
         // Those that were left out are stale; those that are settling are waited for.
         if let Some(open) = self.open.get_mut(&block) {
-            for (&worker, answer) in &recovery.asked {
+            let answers = recovery.asked.iter().filter_map(|(&worker, answer)| Some((worker, (*answer)?)));
+            for (worker, answer) in answers.filter(|(_, answer)| answer.found) {
                 open.former.retain(|(former, _)| *former != worker);
-                let left_out = answer.filter(|answer| answer.found && !chosen.contains(&worker));
-                open.former.extend(left_out.map(|answer| (worker, answer.generation_before)));
+                open.former.push((worker, answer.generation_before));
             }
+            open.former.retain(|(former, _)| !chosen.contains(former));
             open.pipeline = chosen;
         }
     }

@@ -14,7 +14,7 @@ use gristmill_proto::attendance::{BlockReport, Refused, ReplicaInfo, SendReport}
 use gristmill_proto::ids::{BlockId, Epoch, Incarnation, WorkerId};
 
 use super::attendance::refused;
-use super::judgement::{Flaw, Word};
+use super::judgement::Word;
 use super::roster::{Report, Slot};
 use super::{Blocks, KnownBlock, Outbox};
 
@@ -262,16 +262,16 @@ impl Blocks {
         let bad: Vec<u64> = self.bad.range(first..=last).map(|(&block, _)| block).collect();
         for block in bad.into_iter().filter(|&block| is_unlisted(block)) {
             self.drop_bad(block, |bad| {
-                bad.slot == slot && !(bad.flaw == Flaw::Rotten && bad.since_ms >= born_ms)
+                bad.slot == slot && !(bad.flaw.may_be_unlisted() && bad.since_ms >= born_ms)
             });
         }
         let deletions = self.roster[slot].deletions.range(first..=last);
-        let over: Vec<u64> = deletions
+        let sent: Vec<u64> = deletions
             .filter(|(block, deletion)| deletion.was_sent_before(ordered_ms) && is_unlisted(**block))
             .map(|(&block, _)| block)
             .collect();
-        for block in over {
-            self.roster[slot].deletions.remove(&block);
+        for block in sent {
+            self.settle_unlisted_deletion(slot, block);
         }
     }
 }

@@ -47,6 +47,8 @@ struct Program {
 enum Command {
     /// Runs a master: it holds the namespace of dfs:// and knows where the blocks are.
     Master(gristmill_master::MasterOptions),
+    /// Runs a worker: it keeps blocks of dfs://, and serves them.
+    Worker(gristmill_worker::WorkerOptions),
     /// Works with files of dfs://, file:// and memory://.
     Fs(fs::Fs),
 }

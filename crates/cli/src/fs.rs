@@ -122,7 +122,8 @@ impl Fs {
     pub(crate) fn run(self, streams: &mut Streams<'_>) -> Exit {
         let mut session = Session::new(streams, self.master, self.json);
         let done = self.command.run(&mut session);
-        let done = done.and_then(|()| session.flush());
+        // What was found before a failure is shown all the same.
+        let done = session.flush().and(done);
         match done {
             Ok(()) => session.exit(),
             Err(Failure::Output(error)) if is_broken_pipe(&error) => Exit::Done,

@@ -96,6 +96,9 @@ fn standard_streams_are_files_too() {
     run(&["put", "-", &to], b"from\0stdin", false).done();
     assert_eq!(run(&["get", &to, "-"], b"", false).done(), "from\0stdin");
     assert!(run(&["put", "-", &to], b"x", false).failed().contains("it exists"));
+    assert!(
+        run(&["put", "-", &format!("{}/no/f", shell.home)], b"x", false).failed().contains("does not exist")
+    );
     assert_eq!(run(&["cat", "-", &to], b"before ", false).done(), "before from\0stdin");
     run(&["appendToFile", "-", &to], b" and more", false).done();
     assert_eq!(shell.read("f"), "from\0stdin and more");

@@ -2,7 +2,7 @@
 
 mod tree;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::mem;
 use std::path::Path;
@@ -19,6 +19,9 @@ use crate::store::ReadAt;
 use crate::uri::{Place, Uri};
 use tree::{Content, Refusal, Tree};
 
+/// Deleted things are here, below the name of who deleted them, by the path they had. Nothing expires.
+const TRASH: &str = "/.trash";
+
 /// A store of this process (`memory://NAME/...`). All of one name share it, and it lives as long as the process.
 /// Modes and owners are kept but keep nobody out.
 #[derive(Clone, Debug)]
@@ -31,10 +34,10 @@ pub struct MemoryFileSystem {
 impl MemoryFileSystem {
     /// The store `name`, used by `user`; empty when it is first asked for.
     pub fn named(name: &str, user: &str) -> MemoryFileSystem {
-        static STORES: Mutex<Option<HashMap<Arc<str>, Arc<Mutex<Tree>>>>> = Mutex::new(None);
+        static STORES: Mutex<BTreeMap<Arc<str>, Arc<Mutex<Tree>>>> = Mutex::new(BTreeMap::new());
         let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);
         let name: Arc<str> = Arc::from(name);
-        let tree = stores.get_or_insert_default().entry(name.clone()).or_default().clone();
+        let tree = stores.entry(name.clone()).or_default().clone();
         MemoryFileSystem { place: Place::Memory { name }, user: user.to_owned(), tree }
     }
 
@@ -94,11 +97,10 @@ impl FileSystem for MemoryFileSystem {
     }
 
     fn delete(&self, uri: &Uri, options: DeleteOptions) -> Result<Option<Uri>, FsError> {
-        let home = self.home();
-        let trash = home.join(".Trash/Current");
+        let trash = self.uri(TRASH).join(&self.user);
         self.with("delete", |tree| {
             tree.check_delete(uri.path(), options.recursive)?;
-            if options.skip_trash || uri.is_within(&home.join(".Trash")) {
+            if options.skip_trash || uri.is_within(&self.uri(TRASH)) {
                 return tree.remove(uri.path(), now_ms()).map(|()| None);
             }
             let to =

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use gristmill_dfs::Uri;
 use gristmill_dfs::file_system::{
-    Cause, CreateOptions, DeleteOptions, ExpandError, FileSystem, FsError, Kind, expand,
+    Access, Cause, CreateOptions, DeleteOptions, ExpandError, FileSystem, FsError, Kind, expand,
 };
 use proptest::prelude::*;
 
@@ -136,13 +136,14 @@ fn what_is_deleted_is_gone_and_full_directories_need_a_word() {
 fn what_memory_deletes_can_be_found_in_the_trash() {
     let uri = Uri::parse("memory://trash/a/f").unwrap();
     let fs = uri.file_system().unwrap();
+    let user = Access::from_environment().user;
     for round in ["", ".1", ".2"] {
         write(&*fs, &uri, "precious");
         let trash = fs.delete(&uri, DeleteOptions::default()).unwrap().unwrap();
-        assert_eq!(trash, fs.home().join(format!(".Trash/Current/a/f{round}")));
+        assert_eq!(trash, uri.join(format!("../../.trash/{user}/a/f{round}")));
         assert_eq!(read(&*fs, &trash), "precious");
     }
-    let trash = fs.home().join(".Trash/Current/a/f");
+    let trash = uri.join(format!("../../.trash/{user}/a/f"));
     assert_eq!(fs.delete(&trash, DeleteOptions::default()).unwrap(), None);
     assert!(fs.stat(&trash).unwrap_err().is_absence());
 }

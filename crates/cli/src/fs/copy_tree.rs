@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -342,9 +342,8 @@ fn unfinished_name(uri: &Uri) -> Uri {
         cut
     };
     unfinished.push(UNFINISHED);
-    uri.parent()
-        .map_or_else(|| Uri::of(uri.place().clone(), OsString::from_vec(b".".to_vec())), |parent| parent)
-        .join(unfinished)
+    // What has no name of its own is a directory, and never made as a file.
+    uri.parent().unwrap_or_else(|| uri.clone()).join(unfinished)
 }
 
 #[cfg(test)]

@@ -313,3 +313,6 @@ fn name(kind: Kind) -> &'static str {
         Kind::Open => "open",
     }
 }
+
+#[cfg(test)]
+mod tests;

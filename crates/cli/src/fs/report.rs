@@ -142,3 +142,73 @@ fn worker_object(worker: &WorkerReport) -> Value {
         "version": worker.version,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Streams;
+
+    fn a_report() -> ClusterReport {
+        let worker = WorkerReport {
+            worker: 3,
+            address: "10.0.0.3:70".to_owned(),
+            host: "three".to_owned(),
+            rack: "/r1".to_owned(),
+            state: "live".to_owned(),
+            capacity_bytes: 1 << 30,
+            failed_volumes: 1,
+            ..WorkerReport::default()
+        };
+        ClusterReport {
+            space: Some(SpaceUse {
+                capacity_bytes: 1 << 30,
+                used_bytes: 1 << 20,
+                missing: 2,
+                ..SpaceUse::default()
+            }),
+            safe_mode: Some(SafeMode { on: true, by_hand: false, blocks: 9, reported: 7 }),
+            workers: vec![worker],
+            read_only: true,
+            ..ClusterReport::default()
+        }
+    }
+
+    #[test]
+    fn a_report_names_what_an_operator_has_to_know() {
+        let mut streams = Streams {
+            input: Box::new(std::io::empty()),
+            out: Box::new(std::io::sink()),
+            err: Box::new(std::io::sink()),
+            out_is_terminal: false,
+            err_is_terminal: false,
+        };
+        let text = lines(&Session::new(&mut streams, None, false), &a_report()).join("\n");
+        for part in [
+            "Capacity:          1.0 GiB (1073741824)",
+            "Used:              1.0 MiB (1048576) 1%",
+            "Missing blocks:    2",
+            "Safe mode:         on; 7 of 9 blocks are reported",
+            "Read-only:",
+            "worker-3   live            10.0.0.3:70 (three, rack /r1)",
+            "1 failed volumes",
+        ] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn programs_get_the_same() {
+        let object = object(&a_report());
+        assert_eq!(object["space"]["missing"], 2);
+        assert_eq!(object["safe_mode"]["reported"], 7);
+        assert_eq!(object["workers"][0]["rack"], "/r1");
+        assert_eq!(object["read_only"], true);
+    }
+
+    #[test]
+    fn safe_mode_says_whether_somebody_wants_it() {
+        let mode = |on, by_hand| safe_mode(&SafeMode { on, by_hand, blocks: 2, reported: 1 });
+        assert_eq!(mode(false, false), "off");
+        assert_eq!(mode(true, true), "on, by hand; 1 of 2 blocks are reported");
+    }
+}

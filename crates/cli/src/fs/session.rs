@@ -253,3 +253,33 @@ pub(crate) fn look(fs: &dyn FileSystem, uri: &Uri) -> Result<Option<Status>, FsE
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri(master: Option<&str>, text: &str) -> String {
+        let mut streams = Streams {
+            input: Box::new(std::io::empty()),
+            out: Box::new(std::io::sink()),
+            err: Box::new(std::io::sink()),
+            out_is_terminal: false,
+            err_is_terminal: false,
+        };
+        let mut session = Session::new(&mut streams, master.map(str::to_owned), false);
+        session.access.user = "ann".to_owned();
+        let uri = session.uri(text).unwrap();
+        format!("{uri} as {}", session.name(&uri))
+    }
+
+    #[test]
+    fn bare_paths_are_the_clusters_if_there_is_one() {
+        assert_eq!(uri(Some("h:1"), "/x"), "dfs:///x as /x");
+        assert_eq!(uri(Some("h:1"), "x/../y"), "dfs:///user/ann/y as /user/ann/y");
+        assert_eq!(uri(Some("h:1"), "."), "dfs:///user/ann as /user/ann");
+        assert_eq!(uri(Some("h:1"), "dfs:///x"), "dfs:///x as /x");
+        assert_eq!(uri(Some("h:1"), "dfs://other:1/x"), "dfs://other:1/x as dfs://other:1/x");
+        assert_eq!(uri(Some("h:1"), "file:///x"), "/x as file:///x");
+        assert_eq!(uri(Some("h:1"), "memory://m/x"), "memory://m/x as memory://m/x");
+    }
+}

@@ -5,6 +5,7 @@ use gristmill_dfs::file_system::DeleteOptions;
 
 use super::copy::{destinations, threads_default};
 use super::copy_tree::{CopyRules, Place, copy_all, pour_input, whole_file};
+use super::create::refuse_without_parent;
 use super::failure::Failure;
 use super::format::parse_size;
 use super::progress::Progress;
@@ -89,6 +90,7 @@ fn local_targets(session: &mut Session, paths: &[String]) -> Result<Vec<Target>,
 fn put_input(session: &mut Session, to: &str, rules: CopyRules) -> Result<(), Failure> {
     let uri = session.uri(to)?;
     let place = Place { fs: session.fs(&uri)?, uri: uri.clone() };
+    refuse_without_parent(&*place.fs, &uri)?;
     let progress = Progress::begin(session.shows_progress());
     let input = session.input();
     let written = whole_file(&place, rules, None, |out| pour_input(input, out, &uri, &progress));

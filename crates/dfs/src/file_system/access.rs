@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::accounts::own_user;
 use super::dfs::{Caller, DfsFileSystem};
 use super::{FileSystem, LocalFileSystem};
 use crate::local::LocalStore;
@@ -28,14 +29,15 @@ pub struct Access {
 }
 
 impl Access {
-    /// What the environment says: GRISTMILL_MASTER, GRISTMILL_SECRET_FILE, and GRISTMILL_USER or USER.
+    /// What the environment says: GRISTMILL_MASTER, GRISTMILL_SECRET_FILE, and GRISTMILL_USER or USER (or the
+    /// account of this process).
     pub fn from_environment() -> Access {
         let text = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let file = std::env::var_os(SECRET_FILE_VARIABLE).filter(|value| !value.is_empty());
         Access {
             master: text(MASTER_VARIABLE),
             secret_file: file.map(PathBuf::from),
-            user: text(USER_VARIABLE).or_else(|| text("USER")).unwrap_or_else(|| "nobody".to_owned()),
+            user: text(USER_VARIABLE).or_else(|| text("USER")).unwrap_or_else(own_user),
         }
     }
 

@@ -13,12 +13,24 @@ const ACCOUNT_FILE_BYTES_MAX: u64 = 16 << 20;
 pub(super) struct Accounts {
     names: HashMap<u32, String>,
     numbers: HashMap<String, u32>,
+    /// The last field of a line, by name: of a group, its members.
+    rest: HashMap<String, String>,
 }
 
 /// The users of `/etc/passwd`, read once.
 pub(super) fn users() -> &'static Accounts {
     static USERS: OnceLock<Accounts> = OnceLock::new();
     USERS.get_or_init(|| Accounts::read("/etc/passwd"))
+}
+
+/// The user of this process: by name, if it has one.
+pub(super) fn own_user() -> String {
+    users().name(rustix::process::geteuid().as_raw())
+}
+
+/// The groups that this machine's accounts put a user in.
+pub(super) fn groups_of(user: &str) -> Vec<String> {
+    groups().with_member(user)
 }
 
 /// The groups of `/etc/group`, read once.
@@ -54,6 +66,8 @@ impl Accounts {
             let Ok(number) = number.parse() else { continue };
             accounts.names.entry(number).or_insert_with(|| name.to_owned());
             accounts.numbers.entry(name.to_owned()).or_insert(number);
+            let rest = fields.next_back().unwrap_or_default().to_owned();
+            accounts.rest.entry(name.to_owned()).or_insert(rest);
         }
         accounts
     }
@@ -61,6 +75,19 @@ impl Accounts {
     /// The name of an account, or its number if it has none.
     pub(super) fn name(&self, number: u32) -> String {
         self.names.get(&number).cloned().unwrap_or_else(|| number.to_string())
+    }
+
+    /// The groups that have `user` as a member, by name; one of the user's own name counts.
+    fn with_member(&self, user: &str) -> Vec<String> {
+        let has = |name: &str, members: &str| name == user || members.split(',').any(|member| member == user);
+        let mut names: Vec<String> = self
+            .rest
+            .iter()
+            .filter(|(name, members)| has(name, members))
+            .map(|(name, _)| name.clone())
+            .collect();
+        names.sort_unstable();
+        names
     }
 
     /// The number of an account, which may be named by it.
@@ -83,5 +110,12 @@ mod tests {
         assert_eq!(accounts.number("bob"), Some(1000));
         assert_eq!(accounts.number("7"), Some(7));
         assert_eq!(accounts.number("no"), None);
+    }
+
+    #[test]
+    fn groups_have_members() {
+        let groups = Accounts::parse("root:x:0:\nstaff:x:50:ann,bob\nann:x:1000:\ncrew:x:60:annabel\n");
+        assert_eq!(groups.with_member("ann"), ["ann", "staff"]);
+        assert_eq!(groups.with_member("nobody"), [""; 0]);
     }
 }

@@ -9,6 +9,7 @@ use gristmill_proto::auth::Secret;
 use super::failures;
 use crate::client::{ClientOptions, DfsClient};
 use crate::file_system::Cause;
+use crate::file_system::accounts::groups_of;
 
 /// Who asks, and what proves it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -19,6 +20,8 @@ pub(in crate::file_system) struct Caller {
 
 /// A connection that is made once, by whoever needs it first; others wait for it, and only for it.
 type Slot = Arc<Mutex<Option<DfsClient>>>;
+
+type Slots = HashMap<(Arc<str>, Caller), Slot>;
 
 impl Caller {
     pub(in crate::file_system) fn new(user: &str, secret_file: Option<PathBuf>) -> Caller {
@@ -31,7 +34,7 @@ impl Caller {
 
     /// The connection to the master; what could not be made is tried again by the next who asks.
     pub(super) fn client(&self, master: &Arc<str>) -> Result<DfsClient, Cause> {
-        static SLOTS: OnceLock<Mutex<HashMap<(Arc<str>, Caller), Slot>>> = OnceLock::new();
+        static SLOTS: OnceLock<Mutex<Slots>> = OnceLock::new();
         let slot = {
             let slots = SLOTS.get_or_init(Mutex::default);
             let mut slots = slots.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,6 +51,7 @@ impl Caller {
     fn options(&self, master: &str) -> Result<ClientOptions, Cause> {
         let mut options = ClientOptions::new(master);
         self.user.as_ref().clone_into(&mut options.user);
+        options.groups = groups_of(&self.user);
         if let Some(file) = &self.secret_file {
             options.secret = Some(Secret::read(file).map_err(Cause::Secret)?);
         }

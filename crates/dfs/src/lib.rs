@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod datanode;
 mod dfs_store;
 mod local;
 mod store;

@@ -254,3 +254,23 @@ fn leases_are_renewed_while_a_file_is_open() {
     eventually("a renewal", || renewals() >= 2);
     writer.finish().expect("finished");
 }
+
+/// Not a test of anything but speed: `cargo test --release --test client_calls -- --ignored --nocapture`.
+#[test]
+#[ignore = "measures"]
+fn calls_per_second() {
+    let cluster = FakeCluster::start(0);
+    let client = cluster.client();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    for (what, in_flight) in [("one at a time", 1), ("64 in flight", 64), ("1024 in flight", 1024)] {
+        let started = std::time::Instant::now();
+        let rounds = if in_flight == 1 { 20_000 } else { 200_000 / in_flight };
+        for _ in 0..rounds {
+            let stats =
+                (0..in_flight).map(|_| client.call_async(Request::Stat(Stat { path: "/".to_owned() })));
+            assert!(runtime.block_on(futures::future::join_all(stats)).iter().all(Result::is_ok));
+        }
+        let each = started.elapsed() / (rounds * in_flight) as u32;
+        println!("{what}: {each:?} a call");
+    }
+}

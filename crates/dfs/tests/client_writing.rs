@@ -139,6 +139,14 @@ fn appended_bytes_follow_those_that_were_there() {
         writer.finish().expect("finished");
         assert!(stored(&cluster, "/log") == bytes[..written], "after {piece} more, {written} bytes");
     }
+    // A sync with nothing new is nothing for the master, whatever it has.
+    let mut writer = client.append("/log").expect("opened");
+    let syncs = count(&cluster, |request| matches!(request, Request::Sync(_)));
+    writer.sync().expect("synced");
+    writer.sync().expect("synced");
+    assert!(count(&cluster, |request| matches!(request, Request::Sync(_))) <= syncs + 1);
+    writer.finish().expect("finished");
+    assert!(stored(&cluster, "/log") == bytes[..written]);
     let refused = client.append("/missing").err().expect("nothing to append to");
     assert!(refused.is_not_found());
 }

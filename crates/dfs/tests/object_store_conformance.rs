@@ -12,7 +12,7 @@ use gristmill_dfs::DfsStore;
 use gristmill_dfs::client::{ClientOptions, DfsClient};
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
-use object_store::{Error, ObjectStore, ObjectStoreExt, PutPayload, integration};
+use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutPayload, integration};
 
 /// What makes stores: a cluster, if it is of this process, and the client.
 struct Stores {
@@ -130,6 +130,25 @@ fn a_listing_is_sorted_by_path_and_shows_no_empty_directory() {
         assert_eq!(prefixes, ["a", "a b", "a0", "z"], "neither the empty ones nor the hidden one");
         assert!(matches!(store.delete(&Path::from("a")).await, Err(Error::NotFound { .. })));
         assert_eq!(store.list(None).count().await, found.len(), "a directory is no object to delete");
+    });
+}
+
+#[test]
+fn an_empty_directory_gives_way_to_an_object_and_a_full_one_does_not() {
+    let stores = Stores::fake();
+    let store = stores.store();
+    block_on(async {
+        let below = Path::from("a/b/c");
+        for mode in [PutMode::Create, PutMode::Overwrite] {
+            store.put(&below, "bytes".into()).await.expect("put");
+            let refused = store.put_opts(&Path::from("a/b"), "bytes".into(), mode.clone().into()).await;
+            assert!(refused.is_err(), "{mode:?}: an object is below");
+            assert!(store.head(&below).await.is_ok());
+            store.delete(&below).await.expect("deleted");
+            store.put_opts(&Path::from("a/b"), "bytes".into(), mode.clone().into()).await.expect("put");
+            assert_eq!(store.head(&Path::from("a/b")).await.expect("there").size, 5, "{mode:?}");
+            store.delete(&Path::from("a/b")).await.expect("deleted");
+        }
     });
 }
 

@@ -259,9 +259,7 @@ impl BlockWriter {
         self.located = match block_on(file.client.ask(request, outcome!(Block))) {
             Ok(located) if located.replicas.is_empty() => return Err(self.lost(file)),
             Ok(located) => located,
-            Err(DfsError::Refused { kind: Kind::NoWorkers | Kind::MissingBlock, .. }) => {
-                return Err(self.lost(file));
-            }
+            Err(DfsError::Refused { kind: Kind::NoWorkers, .. }) => return Err(self.lost(file)),
             Err(error) => return Err(error),
         };
         Ok(())

@@ -17,11 +17,10 @@ use gristmill_proto::namespace::LocatedBlock;
 use super::errors::TransferError;
 use super::pipeline::{read_reply, refused};
 use super::verified::ChunkSource;
+use crate::datanode::block_store::SUMS_START;
 
 /// Replicas kept open: two descriptors each, and the checksums.
 const OPEN_MAX: usize = 64;
-/// Where the sums start in a checksum file (docs/formats.md, "Block files").
-const SUMS_START: u64 = 80;
 
 const DOING: &str = "opening a replica of this machine";
 

@@ -96,6 +96,8 @@ struct Writing {
     waiting_bytes: u64,
     /// The block that was finished at last.
     previous: Option<BlockEnd>,
+    /// The end of the last block that the master knows.
+    synced: Option<BlockEnd>,
     bytes: u64,
     state: State,
     _open: OpenWriter,
@@ -217,6 +219,7 @@ impl Writing {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             previous,
+            synced: previous,
             state: State::Open,
             _open: client.inner.open_writers.open(),
         }
@@ -254,9 +257,12 @@ impl Writing {
             }
             writing.drain()?;
             let last = writing.block.as_ref().map(BlockWriter::end).or(writing.previous);
-            let Some(last) = last else { return Ok(()) };
-            let request = Request::Sync(Sync { inode: writing.file.inode, last: Some(last) });
-            block_on(writing.file.client.ask(request, |_| Some(())))
+            if last != writing.synced {
+                let request = Request::Sync(Sync { inode: writing.file.inode, last });
+                block_on(writing.file.client.ask(request, |_| Some(())))?;
+                writing.synced = last;
+            }
+            Ok(())
         })
     }
 

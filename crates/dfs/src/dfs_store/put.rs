@@ -137,19 +137,32 @@ impl DfsStore {
         }
     }
 
-    /// Renames a file that is surely there; directories above its new name are made.
+    /// Renames a file that is surely there. Directories above its new name are made, and an empty one in its place, of
+    /// which a store knows nothing, gives way.
     async fn rename_to(&self, from: &str, to: &Path, mode: RenameMode) -> Result<Entry, DfsError> {
         let path = self.path_of(to);
-        match self.client.rename_async(from, &path, mode).await {
-            Err(error) if error.is_not_found() && !matches!(mode, RenameMode::IfSame { .. }) => {
+        let refused = match self.client.rename_async(from, &path, mode).await {
+            Err(error) => error,
+            renamed => return renamed,
+        };
+        match (refused.kind(), mode) {
+            (_, RenameMode::IfSame { .. }) => return Err(refused),
+            (Some(Kind::NotFound), _) => {
                 let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
                 if !parent.is_empty() {
                     self.client.make_directory_async(parent, true, DIRECTORY_MODE).await?;
                 }
-                self.client.rename_async(from, &path, mode).await
             }
-            other => other,
+            (Some(Kind::AlreadyExists | Kind::IsADirectory | Kind::NotEmpty), _) => {
+                let there = self.client.stat_async(&path).await?;
+                if !there.is_directory {
+                    return Err(refused);
+                }
+                self.client.delete_async(&path, false, true).await?;
+            }
+            _ => return Err(refused),
         }
+        self.client.rename_async(from, &path, mode).await
     }
 }
 

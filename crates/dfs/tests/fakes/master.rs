@@ -64,17 +64,21 @@ pub struct FakeMaster {
 
 impl FakeMaster {
     pub fn start(workers: &[FakeWorker]) -> FakeMaster {
+        FakeMaster::with(FakeNamespace::new(workers), workers.len())
+    }
+
+    pub fn with(namespace: FakeNamespace, workers: usize) -> FakeMaster {
         let welcome = Welcome {
             version: PROTOCOL_VERSION,
             cluster_id: ClusterId::random().0.to_vec().into(),
             epoch: 1,
             lease_soft_limit_ms: 60_000,
-            replication: workers.len().clamp(1, 3) as u32,
+            replication: workers.clamp(1, 3) as u32,
             block_bytes: BLOCK_BYTES,
             user_home: "/user/ann".to_owned(),
         };
         let seen = Seen {
-            namespace: FakeNamespace::new(workers),
+            namespace,
             calls: Vec::new(),
             batches: Vec::new(),
             settled_below: 0,

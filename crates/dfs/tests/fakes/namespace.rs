@@ -9,7 +9,7 @@ use gristmill_proto::namespace::rename::Mode;
 use gristmill_proto::namespace::*;
 
 use super::BLOCK_BYTES;
-use super::replicas::Replicas;
+use super::replicas::{self as fakes, Replicas};
 use super::worker::{FakeWorker, read_token, write_token};
 
 type Answered = Result<Outcome, Kind>;
@@ -34,11 +34,19 @@ pub struct FakeNamespace {
     pub recovered: Vec<String>,
     /// The host that each worker says it is on.
     pub hosts: Vec<String>,
-    workers: Vec<(Replica, Replicas)>,
+    workers: Vec<Replica>,
+    durable: Durable,
+    sign: Sign,
     next: u64,
 }
 
+/// Whether a worker has a finished replica of exactly this.
+pub type Durable = Box<dyn Fn(&BlockEnd) -> bool + Send>;
+/// Makes the token of a block and generation, for writing or for reading.
+pub type Sign = Box<dyn Fn(u64, u64, bool) -> Vec<u8> + Send>;
+
 impl FakeNamespace {
+    /// Of fake workers.
     pub fn new(workers: &[FakeWorker]) -> FakeNamespace {
         let of = |worker: &FakeWorker| Replica {
             worker: worker.shared.id,
@@ -46,12 +54,29 @@ impl FakeNamespace {
             socket: worker.socket.clone(),
             ..Replica::default()
         };
+        let disks: Vec<Replicas> = workers.iter().map(|worker| worker.replicas().clone()).collect();
+        let has = |replicas: &Replicas, end: &BlockEnd| {
+            let is = |it: fakes::Replica| {
+                it.finished && it.generation == end.generation && it.data.len() as u64 == end.bytes
+            };
+            replicas.get(end.block).is_some_and(is)
+        };
+        let durable = Box::new(move |end: &BlockEnd| disks.iter().any(|replicas| has(replicas, end)));
+        let sign = |block, generation, write| {
+            if write { write_token(block, generation) } else { read_token(block) }
+        };
+        FakeNamespace::of(workers.iter().map(of).collect(), durable, Box::new(sign))
+    }
+
+    pub fn of(workers: Vec<Replica>, durable: Durable, sign: Sign) -> FakeNamespace {
         let mut namespace = FakeNamespace {
             nodes: BTreeMap::new(),
             bad: Vec::new(),
             recovered: Vec::new(),
             hosts: vec!["elsewhere".to_owned(); workers.len()],
-            workers: workers.iter().map(|worker| (of(worker), worker.replicas().clone())).collect(),
+            workers,
+            durable,
+            sign,
             next: 100,
         };
         let root = Entry { path: "/".to_owned(), inode: 1, is_directory: true, ..Entry::default() };
@@ -187,7 +212,7 @@ impl FakeNamespace {
     fn add_block(&mut self, call: &AddBlock) -> Answered {
         self.settle_durably(call.inode, call.previous.as_ref())?;
         let wanted = self.open_file(call.inode)?.entry.replication as usize;
-        let all = self.workers.iter().map(|worker| worker.0.worker);
+        let all = self.workers.iter().map(|worker| worker.worker);
         let workers: Vec<u64> = all.filter(|id| !call.exclude.contains(id)).take(wanted).collect();
         if workers.is_empty() {
             return Err(Kind::NoWorkers);
@@ -255,13 +280,7 @@ impl FakeNamespace {
             let open = self.open_file(inode)?.blocks.is_empty();
             return if open { Ok(()) } else { Err(Kind::InvalidArgument) };
         };
-        let durable = self.workers.iter().any(|(_, replicas)| {
-            let replica = replicas.get(end.block);
-            replica.is_some_and(|it| {
-                it.finished && it.generation == end.generation && it.data.len() as u64 == end.bytes
-            })
-        });
-        if !durable {
+        if !(self.durable)(end) {
             return Err(Kind::NotYet);
         }
         self.settle(inode, Some(end))
@@ -270,9 +289,9 @@ impl FakeNamespace {
     fn located(&self, block: &Block, offset: u64, write: bool) -> LocatedBlock {
         let replicas = block.workers.iter().map(|id| {
             let at = *id as usize - 1;
-            Replica { host: self.hosts[at].clone(), ..self.workers[at].0.clone() }
+            Replica { host: self.hosts[at].clone(), ..self.workers[at].clone() }
         });
-        let token = if write { write_token(block.id, block.generation) } else { read_token(block.id) };
+        let token = (self.sign)(block.id, block.generation, write);
         LocatedBlock {
             block: block.id,
             generation: block.generation,

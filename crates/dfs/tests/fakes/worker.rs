@@ -7,6 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use gristmill_dfs::datanode::block_store::SUMS_START;
 use gristmill_proto::bulk::{FrameKind, read_body, read_frame_head, write_frame};
 use gristmill_proto::chunks::{self, CHUNK_BYTES};
 use gristmill_proto::handover;
@@ -16,9 +17,6 @@ use gristmill_proto::messages::*;
 use tempfile::TempDir;
 
 use super::replicas::Replicas;
-
-/// Where the sums start in a checksum file of a worker.
-const SUMS_START: usize = 80;
 
 /// How the worker fails. Counted by [`FakeWorker::fired`] when it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -347,7 +345,7 @@ fn serve_local(shared: &Shared, stream: UnixStream) {
         return;
     };
     let path = |name: &str| shared.directory.path().join(format!("{name}-{}", open.block));
-    let mut sums = vec![0; SUMS_START];
+    let mut sums = vec![0; SUMS_START as usize];
     chunks::append_sums(&replica.data, &mut sums);
     let mut data = replica.data.clone();
     if shared.fails(|fault| fault == Fault::CorruptReads, false).is_some() {

@@ -43,9 +43,8 @@ fn workload() -> Vec<Vec<Command>> {
     let mut call = |request| {
         sequence += 1;
         let id = Some(RequestId { client: root().client, sequence });
-        let settled_below = sequence.saturating_sub(6);
         let action = Action::Request(request, facts(&[1, 2]));
-        Command { id, settled_below, caller: root(), now_ms: START_MS + sequence, action }
+        Command { id, settled_below: 0, caller: root(), now_ms: START_MS + sequence, action }
     };
     let own = |action| Command { id: None, settled_below: 0, caller: root(), now_ms: START_MS, action };
     // Inode, block and generation numbers are given out in order, from 2, 1 and 1.
@@ -57,7 +56,7 @@ fn workload() -> Vec<Vec<Command>> {
     let quota = SetQuota { path: "/d".to_owned(), names: Some(100), space_bytes: None };
     let (block, generation) = (BlockId(3), Generation(4));
     let finish = Action::FinishRecovery { inode: InodeId(5), block, generation, bytes: 3 };
-    vec![
+    let mut groups = vec![
         vec![call(mkdir("/d/e")), call(create("/d/e/file")), call(append("/none"))],
         vec![call(add(4, None)), call(create("/d/open"))],
         vec![call(add(4, Some(end(1, BLOCK)))), call(Request::SetQuota(quota)), call(add(5, None))],
@@ -71,7 +70,13 @@ fn workload() -> Vec<Vec<Command>> {
             own(Action::ForgetSessions { before_ms: 0, answers_max: 9 }),
         ],
         vec![own(finish), call(overwrite("/d/open")), call(mkdir("/last"))],
-    ]
+    ];
+    // With each group its client is done with all before it.
+    for group in &mut groups {
+        let first = group.iter().find_map(|command| command.id).map_or(0, |id| id.sequence);
+        group.iter_mut().for_each(|command| command.settled_below = first);
+    }
+    groups
 }
 
 /// The states before and after each group, on a disk that is good.

@@ -16,6 +16,7 @@ use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::access::Actor;
 use super::inode::{decode, directory_mut};
+use super::quota::Charged;
 use super::refusal::refuse;
 use super::tables::{
     BLOCKS, Child, Counters, ENTRIES, EntryKey, INODES, META, OPEN, ORPHANS, ROOT, pack_holder,
@@ -43,6 +44,8 @@ pub(super) struct Change<'t> {
     pub(super) counters: Counters,
     /// Of the command at hand.
     pub(super) effects: Vec<Effect>,
+    /// By the command at hand.
+    pub(super) charged: Vec<Charged>,
     entries: Table<'t, &'static [u8], u64>,
     inodes: Table<'t, u64, &'static [u8]>,
     blocks: Table<'t, u64, &'static [u8; 29]>,
@@ -84,6 +87,7 @@ impl<'t> Change<'t> {
             leases,
             counters,
             effects: Vec::new(),
+            charged: Vec::new(),
             entries: transaction.open_table(ENTRIES)?,
             inodes: transaction.open_table(INODES)?,
             blocks: transaction.open_table(BLOCKS)?,
@@ -99,6 +103,7 @@ impl<'t> Change<'t> {
     /// The commands until now stay; the next one begins.
     pub(super) fn keep(&mut self) -> Vec<Effect> {
         self.undo.clear();
+        self.charged.clear();
         self.before = self.counters;
         std::mem::take(&mut self.effects)
     }
@@ -123,6 +128,7 @@ impl<'t> Change<'t> {
             }
         }
         self.counters = self.before;
+        self.charged.clear();
         self.effects.clear();
         Ok(())
     }

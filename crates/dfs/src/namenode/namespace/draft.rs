@@ -56,7 +56,7 @@ impl Change<'_> {
         let usage = Usage::space(space_before, space(&file));
         inode.kind = Some(Kind::File(file));
         self.set_inode(id, Some(before), Some(inode));
-        self.charge(above, usage, path)
+        Ok(self.charge(above, usage, path)?)
     }
 
     /// Enters a block of the file in the table of blocks.

@@ -58,7 +58,8 @@ impl Group<'_> {
     }
 
     fn apply_new(&mut self, command: &Command) -> Result<Applied, StoreError> {
-        let outcome = match self.perform(command) {
+        let done = self.perform(command).and_then(|outcome| self.change.check_quotas().map(|()| outcome));
+        let outcome = match done {
             Ok(outcome) => outcome,
             Err(CallError::Store(problem)) => return Err(problem),
             Err(CallError::Refused(failure)) => {

@@ -38,6 +38,14 @@ impl Usage {
     }
 }
 
+/// A quota that the command at hand counts in.
+pub(super) struct Charged {
+    id: InodeId,
+    before: Quota,
+    /// What the command did when it first did.
+    path: String,
+}
+
 impl Change<'_> {
     /// Whether any of these directories has a quota.
     pub(super) fn has_quota(&self, above: &[InodeId]) -> Result<bool, StoreError> {
@@ -52,22 +60,36 @@ impl Change<'_> {
         Ok(false)
     }
 
-    /// Counts `usage` in all quotas above; refused for `path` if one of them does not allow what is added.
-    pub(super) fn charge(&mut self, above: &[InodeId], usage: Usage, path: FsPath) -> Result<(), CallError> {
+    /// Counts `usage` in all quotas above, for what is done to `path`. Whether they allow it is seen when the command
+    /// is done: it may give back elsewhere what it takes here.
+    pub(super) fn charge(&mut self, above: &[InodeId], usage: Usage, path: FsPath) -> Result<(), StoreError> {
         if self.counters.quotas == 0 || usage == Usage::default() {
             return Ok(());
         }
         for &id in above {
-            let Some(quota) = quota(&*self.expect(id)?) else { continue };
-            check(quota.names, quota.names_used, usage.names, Kind::QuotaNames, "names", path)?;
-            let (limit, used) = (quota.space_bytes, quota.space_bytes_used);
-            check(limit, used, usage.space_bytes, Kind::QuotaSpace, "bytes", path)?;
+            let Some(before) = quota(&*self.expect(id)?) else { continue };
+            if !self.charged.iter().any(|charged| charged.id == id) {
+                self.charged.push(Charged { id, before, path: path.to_string() });
+            }
             self.edit(id, |inode| {
                 if let Some(quota) = directory_mut(inode).and_then(|directory| directory.quota.as_mut()) {
                     quota.names_used = quota.names_used.saturating_add_signed(usage.names);
                     quota.space_bytes_used = quota.space_bytes_used.saturating_add_signed(usage.space_bytes);
                 }
             })?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a command that has raised the use of a quota above its limit.
+    pub(super) fn check_quotas(&self) -> Result<(), CallError> {
+        for Charged { id, before, path } in &self.charged {
+            let Some(inode) = self.inode(*id)? else { continue };
+            let Some(quota) = quota(&inode) else { continue };
+            let path = FsPath::of_tree(path);
+            check(quota.names, before.names_used, quota.names_used, Kind::QuotaNames, path)?;
+            let (used_before, used) = (before.space_bytes_used, quota.space_bytes_used);
+            check(quota.space_bytes, used_before, used, Kind::QuotaSpace, path)?;
         }
         Ok(())
     }
@@ -101,11 +123,12 @@ pub(super) fn quota(inode: &Inode) -> Option<Quota> {
     directory(inode).and_then(|directory| directory.quota)
 }
 
-fn check(limit: u64, used: u64, more: i64, kind: Kind, unit: &str, path: FsPath) -> Result<(), CallError> {
-    if limit == 0 || more <= 0 || used.saturating_add_signed(more) <= limit {
+fn check(limit: u64, before: u64, after: u64, kind: Kind, path: FsPath) -> Result<(), CallError> {
+    if limit == 0 || after <= limit || after <= before {
         return Ok(());
     }
-    let detail = format!("a quota above allows {limit} {unit}; {used} are used, and {more} would be added");
+    let unit = if kind == Kind::QuotaNames { "names" } else { "bytes" };
+    let detail = format!("a quota above allows {limit} {unit}; {before} are used, and {after} would be");
     Err(refuse(kind, path, detail))
 }
 

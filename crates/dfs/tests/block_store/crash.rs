@@ -54,7 +54,7 @@ fn child_hold() {
 #[ignore = "is a process that other tests start, and kill"]
 fn child_write() {
     let seed: u64 = given(SEED).parse().unwrap();
-    let store = BlockStore::open(&[PathBuf::from(given(DIRECTORY))], OPTIONS).unwrap();
+    let store = open_soon(&[PathBuf::from(given(DIRECTORY))], OPTIONS).unwrap();
     Busy::new(store, seed).run();
 }
 

@@ -54,7 +54,7 @@ fn child_hold() {
 #[ignore = "is a process that other tests start, and kill"]
 fn child_write() {
     let seed: u64 = given(SEED).parse().unwrap();
-    let store = BlockStore::open(&[PathBuf::from(given(DIRECTORY))], OPTIONS).unwrap();
+    let store = open_soon(&[PathBuf::from(given(DIRECTORY))], OPTIONS).unwrap();
     Busy::new(store, seed).run();
 }
 
@@ -303,9 +303,9 @@ fn what_was_acked_survives_a_kill_at_any_moment() {
         let store = home.open();
         for id in 1..=BLOCKS {
             assert_eq!(found(&store, id), known.get(&id).copied(), "it was there before");
-            if known.remove(&id).is_some() {
-                store.delete(block(id), generation(u64::MAX)).unwrap();
-            }
+            known.remove(&id);
+            // The rest of a deletion that was cut short, too.
+            store.delete(block(id), generation(u64::MAX)).unwrap();
         }
         drop(store);
         let mut child =
@@ -330,7 +330,9 @@ fn what_was_acked_survives_a_kill_at_any_moment() {
                 unfinished += u64::from(!found.finished);
             }
         }
-        assert_eq!(store.bad_replicas(), [], "kill {seed}");
+        // Of a deletion that was cut short the checksums may be left.
+        let deleting = |id: u64| said.last == Some((id, None));
+        assert!(store.bad_replicas().iter().all(|bad| deleting(bad.block)), "kill {seed}: {:?}", said.last);
         assert_eq!(
             (store.recovery().strange, store.recovery().set_aside),
             (0, 0),

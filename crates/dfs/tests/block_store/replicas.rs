@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use gristmill_dfs::datanode::block_store::{
-    BlockStore, Change, ReplicaError, ReplicaReader, ReplicaWriter, StoreOptions, WriteStage,
+    BlockStore, Change, ReplicaError, ReplicaReader, ReplicaWriter, StoreOpenError, StoreOptions, WriteStage,
 };
 use gristmill_proto::attendance::ReplicaInfo;
 use gristmill_proto::chunks::{CHUNK_BYTES, append_sums, verify};
@@ -42,7 +44,7 @@ impl Home {
     }
 
     pub(crate) fn open(&self) -> BlockStore {
-        BlockStore::open(&self.directories(), OPTIONS).unwrap()
+        open_soon(&self.directories(), OPTIONS).unwrap()
     }
 
     /// The data file of a block on the first volume.
@@ -61,6 +63,21 @@ impl Home {
     /// Names of all files of a block on the first volume, sorted.
     pub(crate) fn names(&self, id: u64) -> Vec<String> {
         names_of(&self.directories()[0], id)
+    }
+}
+
+/// Opens a store that was open a moment ago. Another test may just be starting a process, which has this process's locks
+/// until it is its own program.
+pub(crate) fn open_soon(
+    directories: &[PathBuf],
+    options: StoreOptions,
+) -> Result<BlockStore, StoreOpenError> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match BlockStore::open(directories, options) {
+            Err(StoreOpenError::Locked { .. }) if Instant::now() < deadline => thread::yield_now(),
+            opened => return opened,
+        }
     }
 }
 

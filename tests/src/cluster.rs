@@ -193,18 +193,19 @@ impl Cluster {
 
     /// A client of this process, as `user` of the tests.
     pub fn client(&self) -> DfsClient {
-        self.client_as(&whoami())
+        self.client_as(&ClientOptions::new(&self.address).user)
     }
 
     /// A client as another user.
     pub fn client_as(&self, user: &str) -> DfsClient {
-        DfsClient::connect(self.client_options(user)).expect("the master takes clients")
+        let options = ClientOptions { user: user.to_owned(), ..self.client_options() };
+        DfsClient::connect(options).expect("the master takes clients")
     }
 
     /// How a client of this process reaches the cluster.
-    pub fn client_options(&self, user: &str) -> ClientOptions {
+    pub fn client_options(&self) -> ClientOptions {
         let secret = self.options.secret.then(|| Secret::read(&self.path("secret")).expect("the secret"));
-        ClientOptions { secret, user: user.to_owned(), ..ClientOptions::new(&self.address) }
+        ClientOptions { secret, ..ClientOptions::new(&self.address) }
     }
 
     /// `gristmill fs`, to be given arguments.
@@ -219,11 +220,6 @@ impl Cluster {
             false => program,
         }
     }
-}
-
-/// Who runs the tests: the owner of the new file system's root.
-fn whoami() -> String {
-    std::env::var("USER").unwrap_or_else(|_| "root".to_owned())
 }
 
 fn write_secret(path: &Path) {

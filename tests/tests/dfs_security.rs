@@ -32,7 +32,7 @@ fn a_secret_is_asked_of_clients_and_workers() {
     cluster.fs().args(["-cat", "/file"]).run().succeeded();
 
     let patience = Duration::from_secs(2);
-    let stranger = ClientOptions { secret: None, connect_timeout: patience, ..cluster.client_options("root") };
+    let stranger = ClientOptions { secret: None, connect_timeout: patience, ..cluster.client_options() };
     let refused = DfsClient::connect(stranger).map(drop).expect_err("no secret, no file system");
     assert!(sentence(&refused).contains("secret"), "{}", sentence(&refused));
 

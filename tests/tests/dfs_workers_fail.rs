@@ -14,7 +14,8 @@ fn three_copies() -> CreateOptions {
 }
 
 fn put(client: &DfsClient, path: &str, bytes: &[u8], replication: u32) {
-    let mut writer = client.create(path, CreateOptions { replication, ..CreateOptions::default() }).expect("a file");
+    let mut writer =
+        client.create(path, CreateOptions { replication, ..CreateOptions::default() }).expect("a file");
     writer.write_all(bytes).expect("the bytes are taken");
     writer.finish().expect("the file is whole");
 }
@@ -27,7 +28,7 @@ fn get(client: &DfsClient, path: &str) -> Vec<u8> {
 
 /// A client that never reads a worker's files: all bytes come over the network.
 fn far_client(cluster: &Cluster) -> DfsClient {
-    let options = cluster.client_options("root");
+    let options = cluster.client_options();
     DfsClient::connect(ClientOptions { short_circuit: false, ..options }).expect("a client")
 }
 
@@ -45,10 +46,14 @@ fn a_file_reads_back_from_every_replica_near_and_far() {
         assert_eq!(block_files(&cluster.worker_dir(worker)).len(), 4, "worker {worker} has all four blocks");
     }
     let reader = client.open("/file").expect("the file");
-    for (offset, length) in [(0, 1), (MIB - 1, 2), (3 * MIB, 12_345), (16_383, 16_386), (3 * MIB + 12_344, 9)] {
+    for (offset, length) in [(0, 1), (MIB - 1, 2), (3 * MIB, 12_345), (16_383, 16_386), (3 * MIB + 12_344, 9)]
+    {
         let mut part = vec![0; length];
         let read = reader.read_at(&mut part, offset as u64).expect("a range");
-        assert!(part[..read] == bytes[offset..(offset + length).min(bytes.len())], "{length} bytes at {offset}");
+        assert!(
+            part[..read] == bytes[offset..(offset + length).min(bytes.len())],
+            "{length} bytes at {offset}"
+        );
     }
 }
 
@@ -85,7 +90,11 @@ fn a_worker_killed_at_any_stage_of_a_write_changes_nothing_of_the_file() {
         cluster.wait_for_workers(3);
         cluster.wait_until_healed();
         for worker in 0..3 {
-            assert_eq!(block_files(&cluster.worker_dir(worker)).len(), 3, "worker {worker}, killed after {after}");
+            assert_eq!(
+                block_files(&cluster.worker_dir(worker)).len(),
+                3,
+                "worker {worker}, killed after {after}"
+            );
         }
     }
 }
@@ -93,9 +102,10 @@ fn a_worker_killed_at_any_stage_of_a_write_changes_nothing_of_the_file() {
 #[test]
 fn a_worker_that_stops_in_a_write_is_left_behind_and_its_ghost_is_refused() {
     let cluster = Cluster::start(3);
-    let options = cluster.client_options("root");
+    let options = cluster.client_options();
     let patience = std::time::Duration::from_secs(3);
-    let client = DfsClient::connect(ClientOptions { pipeline_timeout: patience, ..options }).expect("a client");
+    let client =
+        DfsClient::connect(ClientOptions { pipeline_timeout: patience, ..options }).expect("a client");
     let bytes = noise(2 * MIB + 100_000, 5);
     let writer = client.create("/file", three_copies()).expect("a file");
     write_with_a_fault(writer, &bytes, 400_000, || cluster.pause_worker(2)).expect("two workers are enough");
@@ -141,15 +151,24 @@ type Damage = fn(&Cluster, usize);
 #[test]
 fn every_kind_of_damage_on_one_worker_is_found_served_around_and_mended() {
     let kinds: [(&str, Damage); 5] = [
-        ("a bit of the data", |cluster, worker| flip_bit(&block_files(&cluster.worker_dir(worker))[0], 500_000)),
-        ("a bit of a sum", |cluster, worker| flip_bit(&sums_of(&block_files(&cluster.worker_dir(worker))[0]), 60)),
+        ("a bit of the data", |cluster, worker| {
+            flip_bit(&block_files(&cluster.worker_dir(worker))[0], 500_000)
+        }),
+        ("a bit of a sum", |cluster, worker| {
+            flip_bit(&sums_of(&block_files(&cluster.worker_dir(worker))[0]), 60)
+        }),
         ("a block cut short", |cluster, worker| {
             let file = &block_files(&cluster.worker_dir(worker))[0];
-            fs::OpenOptions::new().write(true).open(file).and_then(|file| file.set_len(700_000)).expect("it is cut");
+            fs::OpenOptions::new()
+                .write(true)
+                .open(file)
+                .and_then(|file| file.set_len(700_000))
+                .expect("it is cut");
         }),
         ("two blocks swapped", |cluster, worker| {
             let files = block_files(&cluster.worker_dir(worker));
-            let (first, second) = (fs::read(&files[0]).expect("a block"), fs::read(&files[1]).expect("a block"));
+            let (first, second) =
+                (fs::read(&files[0]).expect("a block"), fs::read(&files[1]).expect("a block"));
             fs::write(&files[0], second).expect("it is ours");
             fs::write(&files[1], first).expect("it is ours");
         }),
@@ -180,7 +199,8 @@ fn every_kind_of_damage_on_one_worker_is_found_served_around_and_mended() {
         patiently(&format!("{kind} to be mended"), || {
             get(&far_client(&cluster), "/file");
             let files = block_files(&cluster.worker_dir(0));
-            files.len() == 2 && files.iter().zip(&before).all(|(file, good)| fs::read(file).is_ok_and(|now| &now == good))
+            files.len() == 2
+                && files.iter().zip(&before).all(|(file, good)| fs::read(file).is_ok_and(|now| &now == good))
         });
         cluster.wait_until_healed();
     }
@@ -199,7 +219,11 @@ fn a_last_bad_copy_is_reported_and_kept() {
 
     let error = {
         let mut bytes = Vec::new();
-        client.open("/file").expect("the name is there").read_to_end(&mut bytes).expect_err("no good copy is left")
+        client
+            .open("/file")
+            .expect("the name is there")
+            .read_to_end(&mut bytes)
+            .expect_err("no good copy is left")
     };
     assert!(error.to_string().contains("/file"), "{error}");
     patiently("the check to call it corrupt", || {
@@ -238,5 +262,9 @@ fn racks_are_spread_over() {
     for file in 0..8 {
         put(&client, &format!("/file-{file}"), &noise(1000, file), 2);
     }
-    assert_eq!(block_files(&cluster.worker_dir(2)).len(), 8, "the only worker of the other rack has a copy of all");
+    assert_eq!(
+        block_files(&cluster.worker_dir(2)).len(),
+        8,
+        "the only worker of the other rack has a copy of all"
+    );
 }

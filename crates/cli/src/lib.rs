@@ -61,7 +61,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>, streams: &mut Streams<'_>) 
         Ok(Program { command: Command::Master(options) }) => {
             daemon::run(gristmill_master::run, options, streams)
         }
-        Ok(Program { command: Command::Worker(options) }) => daemon::run(gristmill_worker::run, options, streams),
+        Ok(Program { command: Command::Worker(options) }) => {
+            daemon::run(gristmill_worker::run, options, streams)
+        }
         Err(error) => exit::explain(&error, streams),
     }
 }

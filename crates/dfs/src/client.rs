@@ -39,6 +39,8 @@ use gristmill_proto::auth::Secret;
 use gristmill_proto::ids::{ClientId, ClusterId};
 use tokio::runtime::{Builder, Handle, Runtime};
 
+use crate::file_system::Access;
+
 pub use calls::RenameMode;
 use connection::{Connection, block_on};
 pub use errors::{ConnectError, DfsError, ReplicaFailure, TransferError};
@@ -83,12 +85,10 @@ pub struct ClientOptions {
 impl ClientOptions {
     /// The defaults, for the user of this process on this machine.
     pub fn new(master: impl Into<String>) -> ClientOptions {
-        let named = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-        let uid = || format!("uid-{}", rustix::process::geteuid().as_raw());
         ClientOptions {
             master: master.into(),
             secret: None,
-            user: named.filter(|name| !name.is_empty()).unwrap_or_else(uid),
+            user: Access::from_environment().user,
             groups: Vec::new(),
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             connect_timeout: Duration::from_secs(15),

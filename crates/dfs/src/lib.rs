@@ -17,8 +17,8 @@
 pub mod client;
 pub mod datanode;
 mod dfs_store;
-mod glob;
 pub mod file_system;
+mod glob;
 mod local;
 mod memory;
 pub mod namenode;

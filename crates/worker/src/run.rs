@@ -10,7 +10,8 @@ use std::time::Duration;
 use gristmill_dfs::datanode::block_store::{BlockStore, StoreOpenError, StoreOptions};
 use gristmill_dfs::datanode::scrub::Scrubber;
 use gristmill_dfs::datanode::{
-    Attendance, AttendanceError, AttendanceOptions, BulkOptions, BulkServer, LocalSocket, LocalSocketError, Standing,
+    Attendance, AttendanceError, AttendanceOptions, BulkOptions, BulkServer, LocalSocket, LocalSocketError,
+    Standing,
 };
 use gristmill_proto::auth::{BindError, Secret, SecretError, check_bind};
 use tokio::runtime::Builder;
@@ -63,13 +64,15 @@ pub fn run(options: WorkerOptions) -> Result<(), WorkerError> {
     let secret = options.secret_file.as_deref().map(Secret::read).transpose()?;
     check_bind(options.listen, secret.as_ref())?;
     let reserve_bytes = options.reserve_mib * 1024 * 1024;
-    let store = BlockStore::open(&options.data_dirs, StoreOptions { reserve_bytes, ..StoreOptions::default() })?;
+    let store =
+        BlockStore::open(&options.data_dirs, StoreOptions { reserve_bytes, ..StoreOptions::default() })?;
     let listen = options.listen;
     let listener = TcpListener::bind(listen).map_err(|source| WorkerError::Listen { listen, source })?;
     let standing = Arc::new(Standing::new(Duration::from_millis(options.lease_ms)));
     let ack_timeout = Duration::from_millis(options.ack_timeout_ms);
     let bulk = BulkOptions { ack_timeout, ..BulkOptions::default() };
-    let server = BulkServer::start(listener, store.clone(), standing.clone(), bulk).map_err(WorkerError::Start)?;
+    let server =
+        BulkServer::start(listener, store.clone(), standing.clone(), bulk).map_err(WorkerError::Start)?;
     let server = Arc::new(server);
     let local = local_socket(&options, &server)?;
     let attending = attendance_options(&options, secret, &server, local.as_ref());

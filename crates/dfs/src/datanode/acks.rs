@@ -69,8 +69,10 @@ impl Acks {
         let (done, queue) = mpsc::sync_channel(IN_FLIGHT_MAX);
         let broken = Arc::new(AtomicBool::new(false));
         let chain = Chain { sender, hop, timeout, queue, broken: Arc::clone(&broken) };
-        let thread =
-            Builder::new().name("acks".to_owned()).stack_size(THREAD_STACK_BYTES).spawn(move || chain.run())?;
+        let thread = Builder::new()
+            .name("acks".to_owned())
+            .stack_size(THREAD_STACK_BYTES)
+            .spawn(move || chain.run())?;
         Ok(Acks::Chained { done, broken, thread })
     }
 

@@ -71,8 +71,11 @@ mod tests {
     fn block_ids_go_as_steps() {
         let (worker, incarnation) = (WorkerId(3), Incarnation([9; 16]));
         let head = ReportHead { report_id: 1, epoch: Epoch(2), worker, incarnation };
-        let replicas = [(5, 1), (6, 2), (100, 3), (u64::MAX, 4)]
-            .map(|(block, generation)| ReplicaInfo { block, generation, bytes: generation * 10 });
+        let replicas = [(5, 1), (6, 2), (100, 3), (u64::MAX, 4)].map(|(block, generation)| ReplicaInfo {
+            block,
+            generation,
+            bytes: generation * 10,
+        });
         let slice = slice(head, (4, u64::MAX), &replicas);
         assert_eq!((slice.first, slice.last, slice.worker), (4, u64::MAX, 3));
         assert_eq!(slice.block_steps, [5, 1, 94, u64::MAX - 100]);

@@ -83,7 +83,11 @@ impl HopError {
 
 impl Hop {
     /// Connects to the first worker of `write.next` and asks it, and so the rest, for the same. It is not [`Hop::ready`].
-    pub(crate) fn open(token: &Bytes, write: &WriteBlock, options: &BulkOptions) -> Result<Hop, TransferFailure> {
+    pub(crate) fn open(
+        token: &Bytes,
+        write: &WriteBlock,
+        options: &BulkOptions,
+    ) -> Result<Hop, TransferFailure> {
         let next = &write.next[0];
         let (worker, block) = (WorkerId(next.worker), BlockId(write.block));
         let deadline = Instant::now() + options.pipeline_open_timeout(write.next.len());
@@ -157,7 +161,11 @@ impl HopAcks {
         shut(self.inbound.socket(), Shutdown::Both);
     }
 
-    fn answer<M: prost::Message + Default>(&mut self, wanted: FrameKind, sequence: u64) -> Result<M, HopError> {
+    fn answer<M: prost::Message + Default>(
+        &mut self,
+        wanted: FrameKind,
+        sequence: u64,
+    ) -> Result<M, HopError> {
         let worker = self.worker;
         let head = self.inbound.frame().map_err(|source| HopError::Answer { worker, source })?;
         let head = head.ok_or(HopError::Ended { worker })?;

@@ -221,11 +221,13 @@ fn open_replica(service: &Service, token: &[u8], open: &OpenLocal) -> Result<Rep
         tracing::warn!(error = %sentence(&error), "refused a local request");
         return Err(refusal(&error));
     }
-    let reader = service.store.read(block, generation).map_err(|error| TransferFailure::of_replica(&error))?;
+    let reader =
+        service.store.read(block, generation).map_err(|error| TransferFailure::of_replica(&error))?;
     // A file that could be written through is that of a writer.
     let read_only = |file: &File| Ok(fcntl_getfl(file)? & OFlags::ACCMODE == OFlags::RDONLY);
     let unchanging = reader.is_finished()
-        && read_only(reader.data_file()).and_then(|data| Ok(data && read_only(reader.sum_file())?))
+        && read_only(reader.data_file())
+            .and_then(|data| Ok(data && read_only(reader.sum_file())?))
             .map_err(|error: io::Error| TransferFailure::here(Kind::Disk, &error))?;
     if !unchanging {
         return Err(TransferFailure::here(Kind::BusyReplica, &OpenError::Unfinished { block }));

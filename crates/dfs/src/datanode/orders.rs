@@ -109,7 +109,8 @@ impl Desk {
 
     fn stop_writer(&self, epoch: Epoch, stop: &StopWriter) {
         let (block, generation) = (BlockId(stop.block), Generation(stop.generation));
-        let answer = Stopped { epoch: epoch.0, block: block.0, generation: generation.0, ..Stopped::default() };
+        let answer =
+            Stopped { epoch: epoch.0, block: block.0, generation: generation.0, ..Stopped::default() };
         match self.service.store.stop_writer(block, generation) {
             Ok(Some(stopped)) => self.news.stopped(Stopped {
                 generation_before: stopped.generation_before.0,

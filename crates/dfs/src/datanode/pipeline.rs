@@ -77,8 +77,14 @@ pub(crate) fn serve_write(
     if !connection.reply(request_id, &reply) {
         return Next::Close;
     }
-    let mut reception =
-        Reception { connection, request_id, block: BlockId(write.block), writer: Some(writer), sender, next_sequence: None };
+    let mut reception = Reception {
+        connection,
+        request_id,
+        block: BlockId(write.block),
+        writer: Some(writer),
+        sender,
+        next_sequence: None,
+    };
     let end = reception.run(&acks);
     if let (End::Lost | End::Failed, Some(sender)) = (&end, &reception.sender) {
         sender.end();

@@ -70,7 +70,12 @@ pub(crate) fn serve_read(connection: &mut Connection, request_id: u64, read: &Re
     Next::Request
 }
 
-fn send_packet(connection: &mut Connection, request_id: u64, reader: &ReplicaReader, packet: &Packet) -> Next {
+fn send_packet(
+    connection: &mut Connection,
+    request_id: u64,
+    reader: &ReplicaReader,
+    packet: &Packet,
+) -> Next {
     let block = reader.block();
     let bytes = u64::from(packet.bytes);
     let buffer = &mut connection.buffer;

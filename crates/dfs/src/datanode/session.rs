@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use gristmill_proto::PROTOCOL_VERSION;
 use gristmill_proto::attendance::attendance_client::AttendanceClient;
 use gristmill_proto::attendance::notice::Notice as Kind;
 use gristmill_proto::attendance::order::Order;
@@ -10,7 +11,6 @@ use gristmill_proto::attendance::refused::Reason;
 use gristmill_proto::attendance::{Heartbeat, Notice, Orders, Refused, Register, Volume, Welcome};
 use gristmill_proto::auth::{BlockKey, CALLER_TOKEN_METADATA, Role};
 use gristmill_proto::ids::{ClusterId, Epoch, WorkerId};
-use gristmill_proto::PROTOCOL_VERSION;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, timeout};
@@ -136,7 +136,9 @@ impl<'a> Session<'a> {
         let welcome = match rest.next() {
             Some(Order::Welcome(welcome)) => welcome,
             Some(Order::Refused(refused)) => return Err(refusal(master, refused)),
-            other => return Err(Lost::ForNow(format!("the master starts with {other:?}, not with a welcome"))),
+            other => {
+                return Err(Lost::ForNow(format!("the master starts with {other:?}, not with a welcome")));
+            }
         };
         let worker = settle_identity(attendance, &welcome)?;
         let lease = attendance.standing.lease();
@@ -209,10 +211,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn reported(
-        &mut self,
-        reported: Result<Result<(), Status>, tokio::task::JoinError>,
-    ) -> Result<(), Lost> {
+    fn reported(&mut self, reported: Result<Result<(), Status>, tokio::task::JoinError>) -> Result<(), Lost> {
         reported
             .map_err(|error| for_now("a full report", &error))?
             .map_err(|status| for_now("a full report", &status))
@@ -277,19 +276,15 @@ async fn ended<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::Jo
 }
 
 async fn connect(master: &str) -> Result<AttendanceClient<Channel>, Lost> {
-    let endpoint = Endpoint::from_shared(format!("http://{master}")).map_err(|error| {
-        AttendanceError::Address { master: master.to_owned(), detail: error.to_string() }
-    })?;
+    let endpoint = Endpoint::from_shared(format!("http://{master}"))
+        .map_err(|error| AttendanceError::Address { master: master.to_owned(), detail: error.to_string() })?;
     let endpoint = endpoint.connect_timeout(GREETING_TIMEOUT).tcp_nodelay(true);
     let channel = endpoint.connect().await.map_err(|error| for_now("connecting", &error))?;
     Ok(AttendanceClient::new(channel).max_decoding_message_size(ORDERS_BYTES_MAX))
 }
 
 /// The answer of a master that has not welcomed this worker yet.
-async fn greeted<T>(
-    master: &str,
-    answer: impl Future<Output = Result<T, Status>>,
-) -> Result<T, Lost> {
+async fn greeted<T>(master: &str, answer: impl Future<Output = Result<T, Status>>) -> Result<T, Lost> {
     match timeout(GREETING_TIMEOUT, answer).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(status)) => Err(for_now("registering", &status)),
@@ -353,7 +348,8 @@ fn authentic<T>(attendance: &Attendance, message: T) -> Result<Request<T>, Lost>
     let mut request = Request::new(message);
     if let Some(secret) = &attendance.options.secret {
         let token = secret.caller_token(Role::Worker, AUDIENCE, wall_clock_ms());
-        let token: MetadataValue<Ascii> = token.parse().map_err(|error| for_now("the caller token", &error))?;
+        let token: MetadataValue<Ascii> =
+            token.parse().map_err(|error| for_now("the caller token", &error))?;
         request.metadata_mut().insert(CALLER_TOKEN_METADATA, token);
     }
     Ok(request)

@@ -103,7 +103,10 @@ fn changes_wait_for_a_full_report_and_heartbeats_do_not() {
     let shut = gate.blocking_lock();
     session.ask_report(1, 1);
     // The order is there, as the orders after it are obeyed.
-    session.order(1, vec![Order::Delete(Delete { replicas: vec![ReplicaInfo { block: 5, generation: 1, bytes: 0 }] })]);
+    session.order(
+        1,
+        vec![Order::Delete(Delete { replicas: vec![ReplicaInfo { block: 5, generation: 1, bytes: 0 }] })],
+    );
     write_whole(&cluster, 9, 1, &[&worker], b"meanwhile");
     let started = Instant::now();
     let mut beats = 0;
@@ -148,7 +151,12 @@ fn orders_of_an_old_master_are_dropped() {
     assert_eq!(new.next("heartbeat", heartbeat), 5);
     assert_eq!(worker.finished(1), Some((1, 7)), "no order of the old master was obeyed");
     new.order(5, vec![delete]);
-    assert_eq!(new.next("deletion", |notice| changes(notice).filter(|changes| !changes.deleted.is_empty())).deleted[0].block, 1);
+    assert_eq!(
+        new.next("deletion", |notice| changes(notice).filter(|changes| !changes.deleted.is_empty())).deleted
+            [0]
+        .block,
+        1
+    );
     assert_eq!(worker.finished(1), None);
     attending.stop().expect("it stops well");
 }
@@ -229,7 +237,8 @@ fn a_master_that_comes_back_finds_its_worker_and_its_news() {
     let master = Master::start_at(address);
     let again = master.session();
     assert_eq!(again.register.worker, 1);
-    again.order(2, vec![Order::Welcome(welcome(&cluster, 1)), Order::SendReport(SendReport { report_id: 6 })]);
+    again
+        .order(2, vec![Order::Welcome(welcome(&cluster, 1)), Order::SendReport(SendReport { report_id: 6 })]);
     let slice = master.reports.recv_timeout(PATIENCE).expect("a report");
     assert_eq!((slice.epoch, slice.block_steps), (2, vec![1]));
     assert_eq!(again.next("changes", changes).finished[0].block, 1);

@@ -37,7 +37,12 @@ fn survive(broken_link: usize, forth: Fault, back: Fault) -> Blame {
     let all = || workers.iter().filter(|worker| worker.replica(1).is_some());
     for worker in all() {
         let (_, bytes) = worker.replica(1).expect("it is there");
-        assert!(bytes.len() as u64 >= acked && data.starts_with(&bytes), "{}: {} bytes", worker.id, bytes.len());
+        assert!(
+            bytes.len() as u64 >= acked && data.starts_with(&bytes),
+            "{}: {} bytes",
+            worker.id,
+            bytes.len()
+        );
     }
     if blame.0 == Kind::Hop {
         assert_eq!(blame.1, workers[broken_link].id.0, "the one behind the broken link");
@@ -67,7 +72,11 @@ fn a_link_is_cut_anywhere() {
     let places = [0, 20, 150, 400, 5_000, 33_000, 33_100, 200_000, 280_000, 296_500, 300_000, 328_000];
     for link in [1, 2] {
         for place in places {
-            assert_eq!(survive(link, Fault::Cut(place), Fault::None).0, Kind::Hop, "link {link}, byte {place}");
+            assert_eq!(
+                survive(link, Fault::Cut(place), Fault::None).0,
+                Kind::Hop,
+                "link {link}, byte {place}"
+            );
         }
     }
 }

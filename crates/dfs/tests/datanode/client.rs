@@ -35,7 +35,8 @@ impl Client {
 
     pub(crate) fn send(&mut self, token: Bytes, operation: Operation) {
         let request = Request { token, operation: Some(operation) };
-        bulk::write_frame(&mut self.stream, FrameKind::Request, REQUEST_ID, &request, &[]).expect("it is sent");
+        bulk::write_frame(&mut self.stream, FrameKind::Request, REQUEST_ID, &request, &[])
+            .expect("it is sent");
     }
 
     /// The next frame must be a reply. `None`: the connection has ended.
@@ -158,7 +159,13 @@ impl BlockWriter {
     }
 
     /// Sends and waits for all acks, in packets of `packet_bytes`. Returns how much is acked, and what failed.
-    pub(crate) fn write(&mut self, offset: u64, data: &[u8], packet_bytes: usize, last: bool) -> (u64, Option<Blame>) {
+    pub(crate) fn write(
+        &mut self,
+        offset: u64,
+        data: &[u8],
+        packet_bytes: usize,
+        last: bool,
+    ) -> (u64, Option<Blame>) {
         let mut at = 0;
         loop {
             let end = data.len().min(at + packet_bytes);

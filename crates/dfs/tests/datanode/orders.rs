@@ -105,13 +105,22 @@ fn a_copy_that_breaks_leaves_nothing() {
     let other = cluster.worker(2);
     let data = content(4 << 20);
     write_whole(&cluster, 1, 1, &[&worker], &data);
-    for (forth, back) in [(Fault::Cut(2 << 20), Fault::None), (Fault::Flip(3 << 20), Fault::None), (Fault::None, Fault::Cut(60))] {
+    for (forth, back) in [
+        (Fault::Cut(2 << 20), Fault::None),
+        (Fault::Flip(3 << 20), Fault::None),
+        (Fault::None, Fault::Cut(60)),
+    ] {
         let proxy = Proxy::start(other.address(), forth, back);
         let through = Target { worker: 2, address: proxy.address() };
         session.order(1, vec![replicate(&cluster, 1, 1, data.len(), vec![through])]);
         eventually("it breaks", || proxy.fired());
         eventually("the target lets go", || other.server.transfers() == 0);
-        assert!(other.replica(1).is_none(), "{forth:?}");
+        // Where only acks were lost, it may have been whole already.
+        let copy = other.replica(1).map(|(_, bytes)| bytes);
+        assert!(
+            copy.is_none() || (matches!(forth, Fault::None) && copy.as_ref() == Some(&data)),
+            "{forth:?}"
+        );
     }
     session.order(1, vec![replicate(&cluster, 1, 1, data.len(), vec![target(&other)])]);
     eventually("the copy is there", || other.finished(1).is_some());
@@ -143,7 +152,14 @@ fn a_writer_is_stopped_and_its_replica_settled() {
     session.order(1, vec![stop(1), stop(2)]);
     let mut answers = [session.next("answer", stopped), session.next("answer", stopped)];
     answers.sort_by_key(|answer| answer.block);
-    let there = Stopped { epoch: 1, block: 1, generation: 9, generation_before: 3, bytes: data.len() as u64, found: true };
+    let there = Stopped {
+        epoch: 1,
+        block: 1,
+        generation: 9,
+        generation_before: 3,
+        bytes: data.len() as u64,
+        found: true,
+    };
     let missing = Stopped { block: 2, generation_before: 0, bytes: 0, found: false, ..there };
     assert_eq!(answers, [there, missing]);
 
@@ -152,7 +168,8 @@ fn a_writer_is_stopped_and_its_replica_settled() {
     assert_eq!(blame, Some((Failure::StaleGeneration, 1)));
     let cut = CHUNK as u64 + 7;
     session.order(1, vec![Order::Settle(Settle { block: 1, generation: 9, bytes: cut })]);
-    let told = session.next("settled replica", |notice| changes(notice).filter(|told| !told.finished.is_empty()));
+    let told =
+        session.next("settled replica", |notice| changes(notice).filter(|told| !told.finished.is_empty()));
     assert_eq!(told.finished, [ReplicaInfo { block: 1, generation: 9, bytes: cut }]);
     assert_eq!(worker.replica(1), Some((Generation(9), data[..cut as usize].to_vec())));
     attending.stop().expect("it stops well");

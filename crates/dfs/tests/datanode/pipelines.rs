@@ -22,7 +22,11 @@ fn a_block_is_on_every_worker_of_its_pipeline() {
             let data = content(bytes);
             write_whole(&cluster, block, 5, &all[..length], &data);
             for worker in &all[..length] {
-                assert_eq!(worker.replica(block), Some((Generation(5), data.clone())), "{bytes} bytes on {length}");
+                assert_eq!(
+                    worker.replica(block),
+                    Some((Generation(5), data.clone())),
+                    "{bytes} bytes on {length}"
+                );
                 assert_eq!(worker.finished(block), Some((5, bytes as u64)));
             }
         }

@@ -41,7 +41,8 @@ fn any_range_is_what_was_written() {
     let data = content((2 << 20) + CHUNK + 333);
     write_whole(&cluster, 1, 3, &[&worker], &data);
     let mut client = Client::connect(&worker.address());
-    let edges = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 1 << 20, (1 << 20) + 1, 2 << 20, data.len() - 1, data.len()];
+    let edges =
+        [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 1 << 20, (1 << 20) + 1, 2 << 20, data.len() - 1, data.len()];
     for start in edges {
         for bytes in [0, 1, CHUNK, (1 << 20) + 5, data.len(), usize::MAX] {
             let read = ReadBlock { block: 1, generation: 3, offset: start as u64, bytes: bytes as u64 };
@@ -97,7 +98,8 @@ fn a_growing_replica_shows_what_is_acked() {
     let cluster = Cluster::new();
     let [first, second] = cluster.workers();
     let data = content(3 * CHUNK);
-    let mut writer = BlockWriter::open(&cluster, &first, write_block(1, 1, &[second.hop()])).expect("a pipeline");
+    let mut writer =
+        BlockWriter::open(&cluster, &first, write_block(1, 1, &[second.hop()])).expect("a pipeline");
     let mut clients = [&first, &second].map(|worker| Client::connect(&worker.address()));
     for end in [1, 777, CHUNK, CHUNK + 9, 3 * CHUNK] {
         let start = (end - 1) / CHUNK * CHUNK;
@@ -153,7 +155,9 @@ fn a_replica_with_a_damaged_head_is_corrupt() {
     let mut client = Client::connect(&worker.address());
     let read = ReadBlock { block: 1, generation: 1, offset: 0, bytes: 1 };
     assert_eq!(client.read(cluster.read_token(1), read), Err((Kind::Corrupt, 0)));
-    let bad = |changes: &[Change]| changes.iter().any(|change| matches!(change, Change::Bad(info) if info.block == 1));
+    let bad = |changes: &[Change]| {
+        changes.iter().any(|change| matches!(change, Change::Bad(info) if info.block == 1))
+    };
     eventually("it is announced as bad", || bad(&worker.changes.lock().unwrap()));
 }
 

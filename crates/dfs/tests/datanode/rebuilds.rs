@@ -46,7 +46,8 @@ fn a_rebuilt_replica_is_cut_to_what_was_acked() {
     let cluster = Cluster::new();
     let [first, second] = cluster.workers();
     let data = content(3 * CHUNK);
-    let mut writer = BlockWriter::open(&cluster, &first, write_block(1, 1, &[second.hop()])).expect("a pipeline");
+    let mut writer =
+        BlockWriter::open(&cluster, &first, write_block(1, 1, &[second.hop()])).expect("a pipeline");
     assert_eq!(writer.write(0, &data, CHUNK, false).1, None);
     let kept = CHUNK + 100;
     let again = rebuild(1, 1, 2, kept as u64, &[second.hop()]);
@@ -102,7 +103,10 @@ fn what_is_there_already_is_not_written_again() {
 fn a_disk_without_room_is_named() {
     let cluster = Cluster::new();
     let first = cluster.worker(1);
-    let store = gristmill_dfs::datanode::block_store::StoreOptions { reserve_bytes: u64::MAX / 2, ..Default::default() };
+    let store = gristmill_dfs::datanode::block_store::StoreOptions {
+        reserve_bytes: u64::MAX / 2,
+        ..Default::default()
+    };
     let full = cluster.worker_of(2, super::cluster::quick(), store);
     let opened = BlockWriter::open(&cluster, &first, write_block(1, 1, &[full.hop()]));
     assert_eq!(opened.err(), Some((Kind::Disk, 2)));

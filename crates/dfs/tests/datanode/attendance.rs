@@ -102,7 +102,7 @@ fn changes_wait_for_a_full_report_and_heartbeats_do_not() {
     let gate = master.report_gate.clone();
     let shut = gate.blocking_lock();
     session.ask_report(1, 1);
-    // The order is there, as the orders after it are obeyed.
+    eventually("the report has begun", || master.begun.load(Ordering::Acquire) == 1);
     session.order(
         1,
         vec![Order::Delete(Delete { replicas: vec![ReplicaInfo { block: 5, generation: 1, bytes: 0 }] })],

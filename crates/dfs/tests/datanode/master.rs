@@ -1,7 +1,7 @@
 //! A master that says what a test wants it to say, and keeps what it hears.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -34,6 +34,8 @@ pub(crate) struct Master {
     /// While it is locked, no report is taken.
     pub(crate) report_gate: Arc<tokio::sync::Mutex<()>>,
     pub(crate) reports: Receiver<BlockReport>,
+    /// Reports that have begun.
+    pub(crate) begun: Arc<AtomicU32>,
     sessions: Mutex<Receiver<Session>>,
     runtime: Option<Runtime>,
 }
@@ -50,6 +52,7 @@ pub(crate) struct Session {
 struct Service {
     answers: Arc<AtomicBool>,
     report_gate: Arc<tokio::sync::Mutex<()>>,
+    begun: Arc<AtomicU32>,
     sessions: Mutex<Sender<Session>>,
     reports: Mutex<Sender<BlockReport>>,
 }
@@ -66,9 +69,11 @@ impl Master {
         let (reports, reports_seen) = channel();
         let answers = Arc::new(AtomicBool::new(true));
         let report_gate = Arc::new(tokio::sync::Mutex::new(()));
+        let begun = Arc::new(AtomicU32::new(0));
         let service = Service {
             answers: Arc::clone(&answers),
             report_gate: Arc::clone(&report_gate),
+            begun: Arc::clone(&begun),
             sessions: Mutex::new(sessions),
             reports: Mutex::new(reports),
         };
@@ -87,7 +92,15 @@ impl Master {
         let connections = TcpListenerStream::new(listener);
         runtime.spawn(server.serve_with_incoming(AttendanceServer::new(service), connections));
         let sessions = Mutex::new(sessions_seen);
-        Master { address, answers, report_gate, reports: reports_seen, sessions, runtime: Some(runtime) }
+        Master {
+            address,
+            answers,
+            report_gate,
+            reports: reports_seen,
+            begun,
+            sessions,
+            runtime: Some(runtime),
+        }
     }
 
     /// The next worker that registers.
@@ -223,6 +236,7 @@ impl attendance_server::Attendance for Service {
         &self,
         request: Request<Streaming<BlockReport>>,
     ) -> Result<Response<ReportAnswer>, Status> {
+        self.begun.fetch_add(1, Ordering::AcqRel);
         let _open = self.report_gate.lock().await;
         let mut slices = request.into_inner();
         let mut replicas = 0;

@@ -160,5 +160,5 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// Bytes that differ from chunk to chunk.
 pub(crate) fn content(bytes: usize) -> Vec<u8> {
-    (0..bytes).map(|at| (at as u64 * 0x9e37_79b9 >> 7) as u8).collect()
+    (0..bytes).map(|at| ((at as u64 * 0x9e37_79b9) >> 7) as u8).collect()
 }

@@ -249,10 +249,19 @@ impl BlockStore {
         *self.inner.identity()
     }
 
-    /// Sets `listener` to be told of every change once it is durable, in order, starting with what was found when the
-    /// store was opened. It must not call the store.
+    /// Sets `listener` to be told of every change from now on, once it is durable, in order; and first of all replicas
+    /// that are known to be bad. It must not call the store.
     pub fn set_listener(&self, listener: Listener) {
-        self.inner.announcer.set_listener(listener);
+        let announcer = &self.inner.announcer;
+        announcer.expect_listener();
+        // Noted with the index locked: whatever turns bad later is noted later.
+        let index = self.inner.index();
+        index
+            .finished_after(BlockId(0), usize::MAX, true)
+            .into_iter()
+            .for_each(|bad| announcer.note(Change::Bad(bad)));
+        drop(index);
+        announcer.set_listener(listener);
     }
 
     /// What opening the store found and mended.

@@ -102,10 +102,11 @@ impl<'s> Walk<'s> {
                 return lap;
             }
             for replica in replicas {
+                self.look_at(&replica, &mut lap);
                 if self.stop.load(Ordering::Acquire) {
+                    // In the middle of it, perhaps.
                     return lap;
                 }
-                self.look_at(&replica, &mut lap);
                 self.after = BlockId(replica.block);
                 self.chores();
             }

@@ -1,6 +1,7 @@
 //! Tells the rest of the worker what changed on its disks.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use gristmill_proto::attendance::ReplicaInfo;
@@ -19,10 +20,12 @@ pub enum Change {
 /// What is called with each change.
 pub type Listener = Box<dyn Fn(Change) + Send + Sync>;
 
-/// Changes on their way to the listener, in the order in which they became durable. What comes before there is a
-/// listener waits for it: at most a change for each replica found at the start and one for each operation since.
+/// Changes on their way to the listener, in the order in which they became durable. Each operation delivers what it
+/// noted, so few wait here: one for each operation under way, or for each replica of a volume that just failed. Without
+/// a listener nothing is noted.
 #[derive(Default)]
 pub(super) struct Announcer {
+    heard: AtomicBool,
     waiting: Mutex<VecDeque<Change>>,
     listener: Mutex<Option<Listener>>,
 }
@@ -30,7 +33,9 @@ pub(super) struct Announcer {
 impl Announcer {
     /// Notes a change. Called at the gate of its block, so that changes of one block stay in order.
     pub(super) fn note(&self, change: Change) {
-        lock(&self.waiting).push_back(change);
+        if self.heard.load(Ordering::Acquire) {
+            lock(&self.waiting).push_back(change);
+        }
     }
 
     /// Tells the listener what was noted. Called without any lock or gate.
@@ -42,6 +47,11 @@ impl Announcer {
             let Some(change) = next else { return };
             listener(change);
         }
+    }
+
+    /// From now on changes are noted. They are delivered as soon as there is a listener.
+    pub(super) fn expect_listener(&self) {
+        self.heard.store(true, Ordering::Release);
     }
 
     pub(super) fn set_listener(&self, listener: Listener) {

@@ -202,8 +202,8 @@ pub enum Fault {
         /// Of which generation.
         generation: Generation,
     },
-    /// The checksum file is of another length of the block than its name says.
-    #[error("it is not about {bytes} bytes")]
+    /// The marks of the checksum file do not say what its name says.
+    #[error("its marks are not those of {bytes} bytes")]
     Length {
         /// What the name says.
         bytes: u64,

@@ -7,7 +7,7 @@ use std::thread;
 
 use gristmill_proto::ids::BlockId;
 
-use super::announcer::{Announcer, Change};
+use super::announcer::Announcer;
 use super::error::{AdoptError, StoreOpenError};
 use super::gates::Gates;
 use super::index::{Entry, Index};
@@ -35,16 +35,12 @@ impl BlockStore {
                 .map(|scan| scan.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
                 .collect()
         });
-        let (mut index, announcer, mut recovery) =
-            (Index::default(), Announcer::default(), Recovery::default());
+        let (mut index, mut recovery) = (Index::default(), Recovery::default());
         for scan in scans.into_iter().flatten() {
             recovery.add(&scan.recovery);
             for (block, entry) in scan.entries {
                 enter(&mut index, &volumes, block, entry, &mut recovery);
             }
-        }
-        for bad in index.finished_after(BlockId(0), usize::MAX, true) {
-            announcer.note(Change::Bad(bad));
         }
         tracing::info!("{} volumes: {recovery}", volumes.len());
         let inner = Inner {
@@ -53,7 +49,7 @@ impl BlockStore {
             identity: Mutex::new(identity),
             index: Mutex::new(index),
             gates: Gates::default(),
-            announcer,
+            announcer: Announcer::default(),
             turn: AtomicU64::new(0),
             recovery,
         };
@@ -139,15 +135,15 @@ fn scan_or_fail(volume: &Arc<Volume>) -> Option<Scan> {
 
 /// Enters a replica that was found; of two on two volumes the better one.
 fn enter(index: &mut Index, volumes: &[Arc<Volume>], block: BlockId, found: Entry, recovery: &mut Recovery) {
-    let mut worse = None;
-    match index.get(block) {
-        Some(known) if known.name() >= found.name() => worse = Some(found),
+    let known = index.get(block);
+    let worse = match known {
+        Some(known) if known.name() >= found.name() => Some(found),
         known => {
-            worse = worse.or(known);
             volumes[usize::from(found.volume())].count_used(0, found.bytes());
             index.insert(block, found);
+            known.inspect(|known| volumes[usize::from(known.volume())].count_used(known.bytes(), 0))
         }
-    }
+    };
     let Some(worse) = worse else { return };
     let volume = &volumes[usize::from(worse.volume())];
     for path in [volume.sums_path(block, worse.name()), volume.data_path(block)] {

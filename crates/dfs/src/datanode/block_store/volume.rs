@@ -1,7 +1,7 @@
 //! One directory of replicas: its files, its room, its health.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +20,8 @@ use super::version::{Version, sync_directory};
 const ROOM_KEPT: Duration = Duration::from_secs(1);
 /// Names that a directory may have that is to become a volume: what mkfs leaves, and our own first steps.
 const FIRST_NAMES: [&str; 3] = ["lost+found", "lock", "VERSION.new"];
+/// A process id has at most so many digits.
+const HOLDER_BYTES_MAX: u64 = 20;
 /// More names than this under which a file set aside is looked for a free one are never taken.
 const ASIDE_TRIES: u32 = 1000;
 
@@ -266,13 +268,13 @@ impl Drop for Promise {
 /// Takes the volume for this process, or says who has it.
 fn lock(root: &Path) -> Result<File, StoreOpenError> {
     let path = root.join("lock");
-    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-    let mut file = opened.map_err(DiskError::on("open", &path))?;
+    OpenOptions::new().append(true).create(true).open(&path).map_err(DiskError::on("create", &path))?;
+    let file = File::open(&path).map_err(DiskError::on("open", &path))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let mut holder = String::new();
-            (&file).take(20).read_to_string(&mut holder).map_err(DiskError::on("read", &path))?;
+            file.take(HOLDER_BYTES_MAX).read_to_string(&mut holder).map_err(DiskError::on("read", &path))?;
             return Err(StoreOpenError::Locked {
                 directory: root.to_owned(),
                 holder: holder.trim().to_owned(),
@@ -281,9 +283,7 @@ fn lock(root: &Path) -> Result<File, StoreOpenError> {
         Err(errno) => return Err(DiskError { what: "lock", path, source: errno.into() }.into()),
     }
     // For people: who has it.
-    file.set_len(0).map_err(DiskError::on("cut", &path))?;
-    file.rewind().map_err(DiskError::on("rewind", &path))?;
-    writeln!(file, "{}", std::process::id()).map_err(DiskError::on("write", &path))?;
+    fs::write(&path, format!("{}\n", std::process::id())).map_err(DiskError::on("write", &path))?;
     Ok(file)
 }
 

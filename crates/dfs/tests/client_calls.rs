@@ -71,15 +71,15 @@ fn calls_that_wait_leave_in_few_messages() {
     client.stat("/").expect("there");
     cluster.master.down();
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let answers = runtime.block_on(async {
-        let stat = |_| Box::pin(client.call_async(Request::Stat(Stat { path: "/".to_owned() })));
-        let mut stats: Vec<_> = (0..2_000).map(stat).collect();
+    let stat = |_| Box::pin(client.call_async(Request::Stat(Stat { path: "/".to_owned() })));
+    let mut stats: Vec<_> = (0..2_000).map(stat).collect();
+    runtime.block_on(async {
         for stat in &mut stats {
             assert!(futures::future::poll_immediate(stat).await.is_none(), "there is nobody to answer");
         }
-        cluster.master.up();
-        futures::future::join_all(stats).await
     });
+    cluster.master.up();
+    let answers = runtime.block_on(futures::future::join_all(stats));
     assert!(answers.iter().all(Result::is_ok));
     let seen = cluster.master.seen();
     assert_eq!(seen.calls.len(), 2_001);

@@ -31,6 +31,7 @@ mod request;
 mod verified;
 mod writer;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -73,8 +74,8 @@ pub struct ClientOptions {
     pub call_timeout: Duration,
     /// How long to go on asking while the master says "not yet", "safe mode" or "overloaded".
     pub retry_timeout: Duration,
-    /// How long a pipeline may go without an acknowledgement. Longer than workers give each other, so that they
-    /// can name the one that failed.
+    /// How long a pipeline of one worker may go without an acknowledgement; a fifth more for each further worker.
+    /// Longer than workers give each other, so that they can name the one that failed.
     pub pipeline_timeout: Duration,
     /// How long a replica may take for the next bytes of a read.
     pub read_timeout: Duration,
@@ -107,6 +108,12 @@ impl ClientOptions {
 #[derive(Clone)]
 pub struct DfsClient {
     inner: Arc<Inner>,
+}
+
+impl fmt::Debug for DfsClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DfsClient({} as {})", self.master(), self.inner.options.user)
+    }
 }
 
 struct Inner {

@@ -468,7 +468,13 @@ impl Model {
             return self.remove_for_good(who, path);
         }
         let (owner, group) = (self.nodes["/"].owner.clone(), self.nodes["/"].group.clone());
-        assert!(!self.nodes.contains_key(trash_path) && trash_path.contains(&format!("/{}/", who.user)));
+        if self.nodes.get("/.trash").is_some_and(|node| node.file.is_some() || node.owner != owner) {
+            return Err(Kind::AlreadyExists);
+        }
+        assert!(!self.nodes.contains_key(trash_path));
+        let home = above(trash_path)[2].clone();
+        assert!(home.contains(&format!("/{}", who.user)), "{home}");
+        assert!(self.nodes.get(&home).is_none_or(|node| node.owner == who.user), "{home}");
         for directory in &above(trash_path)[1..] {
             if !self.nodes.contains_key(directory) {
                 let top = parent(directory) == "/";

@@ -250,7 +250,7 @@ impl World {
         (0..self.nodes.len()).filter(|&worker| has(&self.nodes[worker])).collect()
     }
 
-    /// Good copies that no order on its way deletes.
+    /// Good copies that no order on its way deletes. Of a liar's copies the master may know nothing.
     pub(crate) fn safe(&self, block: u64) -> usize {
         let mut doomed = Vec::new();
         for event in self.events.iter() {
@@ -260,7 +260,8 @@ impl World {
                 doomed.push(*worker);
             }
         }
-        self.good(block).into_iter().filter(|worker| !doomed.contains(worker)).count()
+        let is_safe = |worker: &usize| !doomed.contains(worker) && !self.nodes[*worker].lies;
+        self.good(block).into_iter().filter(is_safe).count()
     }
 
     /// A delete is carried out: never may the last good copy go.

@@ -17,7 +17,8 @@ impl World {
         let complete = self.namespace.get(&block).is_some_and(|record| record.complete);
         match self.below(20) {
             0..3 => self.crash(worker),
-            3..5 => self.cut_off(worker),
+            3 => self.cut_off(worker),
+            4 => self.get_stuck(worker),
             5..7 => self.break_stream(worker),
             7 if self.chance(300) => self.restart_master(),
             8..10 => self.rot(worker),
@@ -94,6 +95,11 @@ impl World {
         self.count("cut off");
         self.nodes[worker].cut_off_until_ms = self.now_ms + 200 + self.below(20_000);
         self.nodes[worker].stream = None;
+    }
+
+    fn get_stuck(&mut self, worker: usize) {
+        self.count("stuck");
+        self.nodes[worker].stuck_until_ms = self.now_ms + 1_000 + self.below(25_000);
     }
 
     fn break_stream(&mut self, worker: usize) {
@@ -192,7 +198,7 @@ impl World {
             }
         }
         for worker in 0..self.nodes.len() {
-            self.nodes[worker].cut_off_until_ms = 0;
+            (self.nodes[worker].cut_off_until_ms, self.nodes[worker].stuck_until_ms) = (0, 0);
             self.start(worker);
             if self.nodes[worker].state == State::Maintenance {
                 self.nodes[worker].state = State::InService;

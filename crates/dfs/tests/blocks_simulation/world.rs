@@ -44,6 +44,8 @@ pub(crate) struct Node {
     /// The number of its stream, if it has one.
     pub(crate) stream: Option<u64>,
     pub(crate) cut_off_until_ms: u64,
+    /// It does not beat, though its stream stands.
+    pub(crate) stuck_until_ms: u64,
     pub(crate) disk: Disk,
     pub(crate) rack: usize,
     pub(crate) state: State,

@@ -76,7 +76,9 @@ impl World {
         });
         let left = self.safe(block).saturating_sub(usize::from(is_good));
         let is_safe = record.complete && record.replication >= 2 && left >= 1 && !hidden;
-        self.namespace.get_mut(&block).expect("it was there").excused |= !is_safe;
+        let now_ms = self.now_ms;
+        let record = self.namespace.get_mut(&block).expect("it was there");
+        (record.excused, record.destroyed_ms) = (record.excused || !is_safe, now_ms);
     }
 
     fn rot(&mut self, worker: usize) {
@@ -122,7 +124,9 @@ impl World {
         let hidden = self.nodes.iter().any(|node| {
             node.disk.replicas.get(&block).is_some_and(|replica| replica.rotten && !replica.noticed)
         });
-        if hidden {
+        // A master that is told to keep fewer may keep those that are gone, as long as it does not know.
+        let destroyed_ms = self.namespace[&block].destroyed_ms;
+        if hidden || (destroyed_ms > 0 && self.now_ms < destroyed_ms + 40_000) {
             return;
         }
         self.count("replication changed");

@@ -29,6 +29,8 @@ pub(crate) struct Block {
     pub(crate) pipeline: Vec<WorkerId>,
     /// None: nobody writes it; if it is not complete it is in recovery.
     pub(crate) writer: Option<Writer>,
+    /// When chance last destroyed a copy: some time before the master knows.
+    pub(crate) destroyed_ms: u64,
     /// Chance destroyed so much of it that nothing is promised.
     pub(crate) excused: bool,
 }

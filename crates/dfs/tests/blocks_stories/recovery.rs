@@ -158,6 +158,7 @@ fn a_promise_waits_for_the_one_who_can_keep_it() {
     assert!(cluster.asked().0.contains(&1));
     cluster.stopped(1, 6, Some((5, 280)));
     cluster.stopped(0, 6, Some((5, 200)));
+    cluster.stopped(2, 6, None);
     assert_eq!(cluster.asked().1, [(1, 280)]);
     cluster.finished(1, 1, 6, 280);
     assert_eq!(cluster.decisions, [recovered(6, 280)]);

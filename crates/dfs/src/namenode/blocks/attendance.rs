@@ -138,6 +138,8 @@ impl Blocks {
         if !worker.is_up() {
             (worker.connected, worker.presence) = (true, Presence::Live);
             self.roster.recount();
+            // Its replicas are sure again.
+            self.sweep.want();
         }
         Ok(slot)
     }

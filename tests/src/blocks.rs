@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 pub fn block_files(worker_dir: &Path) -> Vec<PathBuf> {
     let mut blocks: Vec<(u64, PathBuf)> = Vec::new();
     for shelf in paths(&worker_dir.join("blocks")) {
-        for sums in paths(&shelf).into_iter().filter(|path| path.extension().is_some_and(|end| end == "sum")) {
+        for sums in paths(&shelf).into_iter().filter(|path| path.extension().is_some_and(|end| end == "sum"))
+        {
             let name = name(&sums);
             let id = name.split('_').next().expect("there is a first part");
             blocks.push((id.parse().expect("a block's number"), shelf.join(id)));

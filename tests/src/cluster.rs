@@ -47,6 +47,8 @@ const MASTER_ARGS: [&str; 8] = [
     "--block-mib=1",
 ];
 
+const WORKER_ARGS: [&str; 3] = ["--reserve-mib=1", "--lease-ms=2000", "--ack-timeout-ms=1000"];
+
 impl Cluster {
     /// A master and `workers` core workers, ready to be used.
     pub fn start(workers: usize) -> Cluster {
@@ -111,7 +113,7 @@ impl Cluster {
     pub fn start_worker(&mut self, index: usize) {
         let mut program =
             Program::gristmill().arg("worker").args(["--role", "core", "--master", &self.address]);
-        program = program.arg("--data-dir").arg(self.worker_dir(index)).arg("--reserve-mib=1");
+        program = program.arg("--data-dir").arg(self.worker_dir(index)).args(WORKER_ARGS);
         if !self.options.racks.is_empty() {
             program = program.args(["--rack", self.options.racks[index % self.options.racks.len()]]);
         }

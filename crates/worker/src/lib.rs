@@ -15,5 +15,5 @@ mod options;
 mod run;
 
 pub use address_file::ADDRESS_FILE;
-pub use options::WorkerOptions;
+pub use options::{Role, WorkerOptions};
 pub use run::{WorkerError, run};

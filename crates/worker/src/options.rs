@@ -3,6 +3,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+/// What a worker is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Role {
+    /// It keeps blocks of the file system.
+    Core,
+}
+
 /// Options of a core worker, of `gristmill worker`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct WorkerOptions {
@@ -10,8 +17,12 @@ pub struct WorkerOptions {
     #[arg(long, value_name = "HOST:PORT", env = "GRISTMILL_MASTER")]
     pub master: String,
 
-    /// Where blocks are kept: once for each disk
-    #[arg(long = "data-dir", value_name = "DIR", default_value = "gristmill-worker")]
+    /// What the worker is there for
+    #[arg(long, value_enum, default_value = "core")]
+    pub role: Role,
+
+    /// Where blocks are kept: repeated or separated by commas, one directory for each disk
+    #[arg(long = "data-dir", value_name = "DIR", value_delimiter = ',', default_value = "gristmill-worker")]
     pub data_dirs: Vec<PathBuf>,
 
     /// Where clients and other workers reach this one. Port 0 lets the system choose; the file `address` in the first
@@ -50,6 +61,10 @@ pub struct WorkerOptions {
     /// How fast blocks are copied to other workers by order of the master, all together; 0: as fast as it goes
     #[arg(long, value_name = "MIB/S", default_value_t = 0)]
     pub copy_mib_per_s: u64,
+
+    /// How long the next worker of a pipeline may take to acknowledge a packet
+    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(100..))]
+    pub ack_timeout_ms: u64,
 
     /// How long blocks under way may hold up a worker that was told to end
     #[arg(long, value_name = "MS", default_value_t = 3_000)]

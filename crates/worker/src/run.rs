@@ -111,6 +111,7 @@ fn bulk_options(options: &WorkerOptions) -> BulkOptions {
         // As many again may be idle.
         connections_max: options.transfers * 2,
         peer_connections_max: options.transfers * 3 / 2,
+        ack_timeout: Duration::from_millis(options.ack_timeout_ms),
         copy_bytes_per_s: options.copy_mib_per_s.saturating_mul(MIB),
         ..BulkOptions::default()
     }

@@ -20,7 +20,7 @@ pub(super) struct DfsReader {
 impl DfsReader {
     pub(super) fn new(reader: client::FileReader) -> DfsReader {
         DfsReader {
-            bytes: client::FileReader::bytes(&reader),
+            bytes: reader.file_bytes(),
             reader: RefCell::new(reader),
             end: Cell::new(0),
         }

@@ -7,9 +7,9 @@ use gristmill_proto::namespace::answer::Outcome;
 use gristmill_proto::namespace::failure::Kind;
 
 use super::change::{Call, Change};
-use super::inode::new_directory;
+use super::inode::{directory, new_directory};
 use super::paths::{NAME_BYTES_MAX, check_name, join};
-use super::quota::Usage;
+use super::quota::{Usage, quota};
 use super::refusal::{already_exists, refuse};
 use super::tables::{Child, ROOT};
 use super::tree::{Place, Tree};
@@ -21,6 +21,8 @@ pub const TRASH: &str = "/.trash";
 const TRASH_MODE: u32 = 0o755;
 /// Of all below: deleted things are as private as their user can wish.
 const USER_MODE: u32 = 0o700;
+/// How many directories are above the trash of a user. A quota there, or higher, is somebody's will.
+const HOMES_DEPTH: usize = 2;
 /// Names that are tried for something that is deleted again and again under one name in one hour.
 const NAMES_TRIED_MAX: usize = 1000;
 
@@ -57,7 +59,7 @@ impl Change<'_> {
     }
 
     /// Goes down one directory further, which is made if it is not there. A file in the way is passed by, and so is
-    /// the directory of somebody else, who could look into what is put there.
+    /// the directory of somebody else, who could look into what is put there, and a deleted one that has a quota.
     fn enter(
         &mut self,
         call: &Call,
@@ -68,9 +70,12 @@ impl Change<'_> {
         mode: u32,
     ) -> Result<(), CallError> {
         let parent = above[above.len() - 1];
-        let name = self.free_name(parent, name, id, |child| match child {
-            None => Ok(true),
-            Some(Child { id, is_directory }) => Ok(is_directory && self.expect(id)?.owner == owner),
+        let is_deleted = above.len() > HOMES_DEPTH;
+        let name = self.free_name(parent, name, id, |child| {
+            let Some(Child { id, .. }) = child else { return Ok(true) };
+            let inode = self.expect(id)?;
+            let limited = is_deleted && quota(&inode).is_some();
+            Ok(directory(&inode).is_some() && inode.owner == owner && !limited)
         })?;
         let directory = match self.child(parent, &name)? {
             Some(child) => child.id,

@@ -149,7 +149,7 @@ fn a_promise_waits_for_the_one_who_can_keep_it() {
     assert_eq!(cluster.asked().1, []);
     let waits = |decision: &Decision| matches!(decision, Decision::RecoveryWaits { .. });
     let count = cluster.decisions.len();
-    assert!(count >= 3 && count < 10 && cluster.decisions.iter().all(waits), "{:?}", cluster.decisions);
+    assert!((3..10).contains(&count) && cluster.decisions.iter().all(waits), "{:?}", cluster.decisions);
     // It comes back.
     cluster.decisions.clear();
     let again = cluster.members[1].register.clone();

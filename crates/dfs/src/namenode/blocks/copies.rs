@@ -11,8 +11,8 @@ use super::placement::{Wish, choose};
 use super::roster::{Slot, Standing};
 use super::{Blocks, Outbox};
 
-/// Blocks looked at in a tick: some milliseconds.
-const EXAMINED_A_TICK_MAX: usize = 10_000;
+/// Blocks looked at in a tick: some milliseconds, even if there are a thousand workers and nothing can be done.
+const EXAMINED_A_TICK_MAX: usize = 2_000;
 /// A copy costs at least so much of a worker's budget, however short the block is.
 const COPY_COST_MIN_BYTES: u64 = 4 << 20;
 /// The time a copy may take is doubled at most so often.

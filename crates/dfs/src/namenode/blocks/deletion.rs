@@ -71,6 +71,20 @@ impl Blocks {
         }
     }
 
+    /// Whether this replica, which turned out to be bad, is to be deleted anyway.
+    pub(super) fn is_doomed_bad(&mut self, slot: Slot, replica: ReplicaInfo) -> bool {
+        match self.roster[slot].deletions.get_mut(&replica.block) {
+            Some(deletion) if replica.generation <= deletion.generation => {
+                // It was good, and must not be taken back as such.
+                if deletion.why == Why::Excess {
+                    deletion.why = Why::Bad;
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// The worker says that it has no replica of this generation, or an older one.
     pub(super) fn confirm_deletion(&mut self, slot: Slot, block: u64, generation: u64) {
         let worker = &mut self.roster[slot];

@@ -151,11 +151,11 @@ impl Blocks {
                 open.former.push((from.worker, replica.generation));
                 continue;
             }
-            let doomed = |of: &super::deletion::Deletion| replica.generation <= of.generation;
-            let stale = replica.generation < known.generation.0;
-            if self.roster[slot].deletions.get(&block).is_some_and(doomed)
-                || (stale && self.map.holders(block).contains(&slot))
-            {
+            if self.is_doomed_bad(slot, replica) {
+                continue;
+            }
+            let is_late = replica.generation < known.generation.0;
+            if is_late && self.map.holders(block).contains(&slot) {
                 continue;
             }
             // Only of the good one we believe that it must not be taken for good again.

@@ -17,6 +17,8 @@ mod local;
 mod store;
 mod uri;
 
+#[doc(hidden)]
+pub use local::glob_names;
 pub use local::{LocalStore, PatternError};
 pub use store::{
     Existing, FileInfo, ListError, OpenError, ReadAt, ResolveError, SUCCESS_FILE, StageError, StagedFile,

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-pub use glob::PatternError;
+pub use glob::{PatternError, glob_names};
 
 use crate::store::{
     Existing, FileInfo, ListError, OpenError, ReadAt, ResolveError, StageError, Staging, Store,

@@ -29,6 +29,13 @@ pub enum PatternError {
     NotText,
 }
 
+/// Whether `glob` names `path`, which is below the directory from which the glob is followed; `None` if it is no glob.
+pub fn glob_names(glob: &str, path: &str) -> Result<Option<bool>, PatternError> {
+    let Some((_, pattern)) = Pattern::parse(Path::new(glob))? else { return Ok(None) };
+    let enter = |cursor, name| pattern.enter(&cursor, OsStr::new(name));
+    Ok(Some(path.split('/').fold(pattern.start(), enter).named))
+}
+
 /// What to read below one directory: all of it, or what a glob matches.
 pub(super) struct Pattern {
     alternatives: Vec<Vec<Part>>,

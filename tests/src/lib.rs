@@ -2,6 +2,8 @@
 //! outputs to compare.
 #![forbid(unsafe_code)]
 
+mod blocks;
+mod cluster;
 mod home;
 mod memory;
 mod mount;
@@ -10,6 +12,8 @@ mod patience;
 mod program;
 mod text;
 
+pub use blocks::{block_files, flip_bit, sums_of};
+pub use cluster::{Cluster, ClusterOptions};
 pub use home::Home;
 pub use memory::peak_bytes;
 pub use mount::SmallDisk;

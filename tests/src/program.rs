@@ -19,7 +19,12 @@ pub struct Program {
 impl Program {
     /// The `word_count` of the crate `jobs`, as users run it.
     pub fn word_count() -> Self {
-        Self::at(jobs().join("word_count"))
+        Self::at(binaries().join("word_count"))
+    }
+
+    /// The `gristmill` command.
+    pub fn gristmill() -> Self {
+        Self::at(binaries().join("gristmill"))
     }
 
     /// The program at `path`.
@@ -38,6 +43,12 @@ impl Program {
     /// With more arguments.
     pub fn args(mut self, args: impl IntoIterator<Item: AsRef<OsStr>>) -> Self {
         self.command.args(args);
+        self
+    }
+
+    /// With a variable of its environment.
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
         self
     }
 
@@ -167,16 +178,17 @@ impl Ended {
     }
 }
 
-/// The directory with the programs of the crate `jobs`, built as this test is, once for each process.
-fn jobs() -> &'static Path {
-    static JOBS: OnceLock<PathBuf> = OnceLock::new();
-    JOBS.get_or_init(|| {
+/// The directory with the workspace's programs, built as this test is, once for each process. The whole workspace is
+/// built: single packages would get other features of the dependencies, and compile them again.
+fn binaries() -> &'static Path {
+    static BINARIES: OnceLock<PathBuf> = OnceLock::new();
+    BINARIES.get_or_init(|| {
         let test = std::env::current_exe().expect("a test is a file");
         // target/debug/deps/test
         let profile = test.parent().and_then(Path::parent).expect("a test lies in deps").to_owned();
         let target = profile.parent().expect("a profile's directory lies in the target directory");
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--package", "gristmill-jobs", "--bins", "--target-dir"]).arg(target);
+        build.args(["build", "--quiet", "--workspace", "--bins", "--target-dir"]).arg(target);
         build.current_dir(env!("CARGO_MANIFEST_DIR"));
         if profile.ends_with("release") {
             build.arg("--release");

@@ -4,7 +4,6 @@ use crate::memory::TaskMemory;
 use crate::part::{PartError, PartFile};
 use gristmill_dfs::{Existing, FileInfo, ResolveError, StageError, StagedFile, Staging, Uri, UriError};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 /// Why outputs cannot be begun or committed.
@@ -125,7 +124,7 @@ fn refuse_overlap(uris: &[Uri]) -> Result<(), CommitError> {
     let places = places.collect::<Result<Vec<Uri>, CommitError>>()?;
     for (index, first) in places.iter().enumerate() {
         for (other, second) in places.iter().enumerate().skip(index + 1) {
-            if is_within(first, second) || is_within(second, first) {
+            if first.is_within(second) || second.is_within(first) {
                 return Err(CommitError::Overlap { first: uris[index].clone(), second: uris[other].clone() });
             }
         }
@@ -138,13 +137,13 @@ pub fn refuse_input_in_output(inputs: &[FileInfo], outputs: &[Uri]) -> Result<()
     for output in outputs {
         let place = output.store()?.resolve(output)?;
         // Inputs share directories: each is resolved once.
-        let mut directories: HashMap<PathBuf, bool> = HashMap::new();
+        let mut directories: HashMap<Uri, bool> = HashMap::new();
         for input in inputs {
-            let directory = input.uri.path().parent().unwrap_or(Path::new("/")).to_path_buf();
+            let directory = input.uri.parent().unwrap_or_else(|| input.uri.clone());
             let held = match directories.get(&directory) {
                 Some(&held) => held,
                 None => {
-                    let held = is_within(&input.uri.store()?.resolve(&input.uri)?, &place);
+                    let held = input.uri.store()?.resolve(&input.uri)?.is_within(&place);
                     directories.insert(directory, held);
                     held
                 }
@@ -156,8 +155,4 @@ pub fn refuse_input_in_output(inputs: &[FileInfo], outputs: &[Uri]) -> Result<()
         }
     }
     Ok(())
-}
-
-fn is_within(inner: &Uri, outer: &Uri) -> bool {
-    inner.path().starts_with(outer.path())
 }

@@ -8,20 +8,33 @@
 //!                                       └─ publish <── StagedFile ...          output, all at once
 //! ```
 //!
-//! Modules, in reading order: `uri` (what a user writes), `store` (what any file system does, and how it
-//! fails), `local` (the file system of this machine). Other file systems come behind the same traits; until
-//! they do, their URIs are refused with [`UriError::UnsupportedScheme`].
+//! Modules, in reading order: `uri` (what a user writes), `store` (what a job does with any file system, and how that
+//! fails), `local` (the file system of this machine), `file_system` (what people do with any file system),
+//! `client` (the file system of a cluster), `memory` (one
+//! in this process), `tree_store` (file systems with atomic publication as stores).
 #![forbid(unsafe_code)]
 
+pub mod client;
+pub mod datanode;
+mod dfs_store;
+pub mod file_system;
+mod glob;
 mod local;
+mod memory;
+pub mod namenode;
+mod staged_name;
 mod store;
+mod tree_store;
 mod uri;
 
+pub use dfs_store::DfsStore;
+pub use glob::PatternError;
 #[doc(hidden)]
-pub use local::glob_names;
-pub use local::{LocalStore, PatternError};
+pub use glob::glob_names;
+pub use local::LocalStore;
+pub use memory::MemoryFileSystem;
 pub use store::{
     Existing, FileInfo, ListError, OpenError, ReadAt, ResolveError, SUCCESS_FILE, StageError, StagedFile,
     StagedWriter, Staging, Store,
 };
-pub use uri::{Uri, UriError};
+pub use uri::{MASTER_VARIABLE, Place, Uri, UriError, is_host_and_port};

@@ -1,6 +1,5 @@
 //! The file system of this machine as a [`Store`].
 
-mod glob;
 mod listing;
 mod publication;
 mod staging;
@@ -12,8 +11,6 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
-
-pub use glob::{PatternError, glob_names};
 
 use crate::store::{
     Existing, FileInfo, ListError, OpenError, ReadAt, ResolveError, StageError, Staging, Store,

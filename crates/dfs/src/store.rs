@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::local::PatternError;
+use crate::glob::PatternError;
 use crate::uri::Uri;
 
 /// The file beside the output's own that says the output is whole; its body is the manifest.

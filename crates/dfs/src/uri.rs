@@ -7,20 +7,50 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::local::LocalStore;
+use crate::file_system::{Access, FileSystem};
 use crate::store::Store;
 
-/// Schemes that Gristmill will read and write, but not yet.
-const PLANNED_SCHEMES: [&str; 3] = ["dfs", "s3", "memory"];
+/// The environment variable that names the master of `dfs:///path`, as HOST:PORT.
+pub const MASTER_VARIABLE: &str = "GRISTMILL_MASTER";
 
-/// The name of a file, a directory or, as a glob, of many: today always a path of this machine.
+/// Schemes that Gristmill will read and write, but not yet.
+const PLANNED_SCHEMES: [&str; 1] = ["s3"];
+
+/// The name of a file, a directory or, as a glob, of many: a path of this machine, or of a file system that the
+/// scheme and what follows it name.
 ///
-/// Its text is normalised (no `//`, no `/` at the end), so equal URIs are equal texts, and it orders by the
-/// bytes of the path. `.` and `..` stay as given: only the file system knows where they lead. The text after
-/// `file://` is a path as it is; `%20` in it is three characters.
+/// ```text
+/// logs/today  /logs/today  file:///logs/today     this machine
+/// dfs://HOST:PORT/logs/today                      the cluster whose master is HOST:PORT
+/// dfs:///logs/today                               the cluster whose master GRISTMILL_MASTER names
+/// memory://NAME/logs/today                        the store NAME in the memory of this process
+/// ```
+///
+/// Its text is normalised (no `//`, no `/` at the end), so equal URIs are equal texts, and those of one file system
+/// order by the bytes of the path. On this machine `.` and `..` stay as given: only the system knows where they
+/// lead. Elsewhere there are no links, and they are resolved. The text after `://` is a path as it is; `%20` in it
+/// is three characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Uri {
+    place: Place,
     path: OsString,
+}
+
+/// Which file system a URI is of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// This machine's.
+    Local,
+    /// A store of this process.
+    Memory {
+        /// Its name.
+        name: Arc<str>,
+    },
+    /// A cluster's.
+    Dfs {
+        /// HOST:PORT of its master; none if the environment is to say.
+        master: Option<Arc<str>>,
+    },
 }
 
 /// Why a text is no URI that Gristmill can use.
@@ -41,8 +71,36 @@ pub enum UriError {
         /// What was given.
         uri: String,
     },
+    /// What follows `dfs://` is neither HOST:PORT nor nothing.
+    #[error("cannot use {uri}: a DFS URI is dfs://HOST:PORT/path or dfs:///path")]
+    DfsMaster {
+        /// What was given.
+        uri: String,
+    },
+    /// `memory:///path`.
+    #[error("cannot use {uri}: a memory URI is memory://NAME/path")]
+    MemoryName {
+        /// What was given.
+        uri: String,
+    },
+    /// `dfs:///path` where the environment names no master.
+    #[error("cannot use {uri}: it names no master (dfs://HOST:PORT/path), and GRISTMILL_MASTER is not set")]
+    NoMaster {
+        /// What was given.
+        uri: String,
+    },
+    /// GRISTMILL_MASTER is no HOST:PORT.
+    #[error("cannot use {uri}: GRISTMILL_MASTER is {master:?}, not HOST:PORT")]
+    BadMaster {
+        /// What was given.
+        uri: String,
+        /// What the environment says.
+        master: String,
+    },
     /// A scheme of Gristmill's that this build cannot read or write.
-    #[error("cannot use {uri}: {scheme}:// is not supported yet, only paths and file:// are")]
+    #[error(
+        "cannot use {uri}: {scheme}:// is not supported yet, only paths, file://, dfs:// and memory:// are"
+    )]
     UnsupportedScheme {
         /// What was given.
         uri: String,
@@ -60,7 +118,7 @@ pub enum UriError {
 }
 
 impl Uri {
-    /// Reads a plain path, relative or absolute, or `file:///absolute/path`.
+    /// Reads a plain path, relative or absolute, or a URI.
     pub fn parse(text: &str) -> Result<Uri, UriError> {
         if text.is_empty() {
             return Err(UriError::Empty);
@@ -76,9 +134,15 @@ impl Uri {
 
     fn with_scheme(text: &str, scheme: String, rest: &str) -> Result<Uri, UriError> {
         let uri = text.to_owned();
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         match scheme.as_str() {
             "file" if rest.starts_with('/') => Ok(Uri::local(rest)),
             "file" => Err(UriError::FileHost { uri }),
+            "dfs" if authority.is_empty() => Ok(Uri::of(Place::Dfs { master: None }, path)),
+            "dfs" if is_host_and_port(authority) => Ok(Uri::dfs(authority, path)),
+            "dfs" => Err(UriError::DfsMaster { uri }),
+            "memory" if authority.is_empty() => Err(UriError::MemoryName { uri }),
+            "memory" => Ok(Uri::of(Place::Memory { name: Arc::from(authority) }, path)),
             planned if PLANNED_SCHEMES.contains(&planned) => Err(UriError::UnsupportedScheme { uri, scheme }),
             _ => Err(UriError::UnknownScheme { uri, scheme }),
         }
@@ -86,10 +150,32 @@ impl Uri {
 
     /// A path of this machine, as the system gave it: nothing in it is taken for a scheme. An empty path is `.`.
     pub fn local(path: impl AsRef<Path>) -> Uri {
-        Uri { path: OsString::from_vec(normalise(path.as_ref().as_os_str().as_bytes())) }
+        Uri::of(Place::Local, path.as_ref())
     }
 
-    /// The path on this machine.
+    /// A path of the cluster whose master is `master`, HOST:PORT.
+    pub fn dfs(master: &str, path: impl AsRef<Path>) -> Uri {
+        Uri::of(Place::Dfs { master: Some(Arc::from(master)) }, path)
+    }
+
+    /// `path` on the file system `place`. Outside this machine, a path is absolute whether it says so or not.
+    pub fn of(place: Place, path: impl AsRef<Path>) -> Uri {
+        let bytes = path.as_ref().as_os_str().as_bytes();
+        let path = if place == Place::Local { normalise(bytes) } else { normalise_without_links(bytes) };
+        Uri { place, path: OsString::from_vec(path) }
+    }
+
+    /// The file system.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Whether it is a path of this machine.
+    pub fn is_local(&self) -> bool {
+        self.place == Place::Local
+    }
+
+    /// The path on its file system. Only if [`Uri::is_local`] does it mean anything to the system.
     pub fn path(&self) -> &Path {
         Path::new(&self.path)
     }
@@ -102,16 +188,38 @@ impl Uri {
     }
 
     /// The URI of `below`, a relative name with any number of parts, below this one.
-    pub fn join(&self, below: &str) -> Uri {
+    pub fn join(&self, below: impl AsRef<OsStr>) -> Uri {
         let mut path = self.path.clone();
         path.push("/");
         path.push(below);
-        Uri::local(path)
+        Uri::of(self.place.clone(), path)
+    }
+
+    /// The directory that holds this one by its name; of a bare name, `.`; of the root, `.` and `..`, none.
+    pub fn parent(&self) -> Option<Uri> {
+        if matches!(self.name().as_bytes(), b"" | b"." | b"..") {
+            return None;
+        }
+        let above = self.path().parent()?;
+        Some(Uri {
+            place: self.place.clone(),
+            path: OsString::from_vec(normalise(above.as_os_str().as_bytes())),
+        })
+    }
+
+    /// Whether this is `outer` or below it, going by the names alone.
+    pub fn is_within(&self, outer: &Uri) -> bool {
+        self.place == outer.place && self.path().starts_with(outer.path())
     }
 
     /// The store that holds what this names.
     pub fn store(&self) -> Result<Arc<dyn Store>, UriError> {
-        Ok(Arc::new(LocalStore))
+        Access::from_environment().store(self)
+    }
+
+    /// The file system of what this names, as the environment says who is asking.
+    pub fn file_system(&self) -> Result<Arc<dyn FileSystem>, UriError> {
+        Access::from_environment().file_system(self)
     }
 }
 
@@ -125,6 +233,11 @@ impl FromStr for Uri {
 
 impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::Local => {}
+            Place::Memory { name } => write!(f, "memory://{name}")?,
+            Place::Dfs { master } => write!(f, "dfs://{}", master.as_deref().unwrap_or_default())?,
+        }
         self.path.display().fmt(f)
     }
 }
@@ -135,6 +248,19 @@ fn split_scheme(text: &str) -> Option<(&str, &str)> {
     let spelled = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
         && scheme.chars().all(|each| each.is_ascii_alphanumeric() || "+-.".contains(each));
     spelled.then_some((scheme, rest))
+}
+
+/// Whether `text` names a listener: a host without spaces or `@`, and a port that is not 0.
+pub fn is_host_and_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let plain = |each: char| each.is_alphanumeric() || "-._:[]%".contains(each);
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    let digits = port.bytes().all(|each| each.is_ascii_digit());
+    !host.is_empty()
+        && host.chars().all(plain)
+        && (bracketed || !host.contains([':', '[', ']', '%']))
+        && digits
+        && port.parse::<u16>().is_ok_and(|port| port != 0)
 }
 
 fn normalise(path: &[u8]) -> Vec<u8> {
@@ -149,6 +275,25 @@ fn normalise(path: &[u8]) -> Vec<u8> {
     }
     if kept.is_empty() {
         kept.push(b'.');
+    }
+    kept
+}
+
+/// An absolute path without `.` and `..`; above the root is the root.
+fn normalise_without_links(path: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(path.len() + 1);
+    for part in path.split(|&byte| byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => kept.truncate(kept.iter().rposition(|&byte| byte == b'/').unwrap_or(0)),
+            name => {
+                kept.push(b'/');
+                kept.extend_from_slice(name);
+            }
+        }
+    }
+    if kept.is_empty() {
+        kept.push(b'/');
     }
     kept
 }
@@ -190,17 +335,60 @@ mod tests {
         );
         assert_eq!(
             said("s3://b/k"),
-            "cannot use s3://b/k: s3:// is not supported yet, only paths and file:// are"
+            "cannot use s3://b/k: s3:// is not supported yet, only paths, file://, dfs:// and memory:// are"
         );
         assert_eq!(said("gopher://x"), "cannot use gopher://x: unknown scheme gopher://");
     }
 
     #[test]
     fn schemes_to_come_are_told_from_unknown_ones() {
-        for uri in ["dfs:///a", "S3://a/b", "memory://x"] {
-            assert!(matches!(Uri::parse(uri), Err(UriError::UnsupportedScheme { .. })), "{uri}");
-        }
+        assert!(matches!(Uri::parse("S3://a/b"), Err(UriError::UnsupportedScheme { .. })));
         assert!(matches!(Uri::parse("hdfs://a"), Err(UriError::UnknownScheme { .. })));
+    }
+
+    #[test]
+    fn other_file_systems_keep_their_name_and_resolve_dots() {
+        assert_eq!(shown("dfs://host:7070//logs/./a/../b/"), "dfs://host:7070/logs/b");
+        assert_eq!(shown("DFS://host:7070"), "dfs://host:7070/");
+        assert_eq!(shown("dfs:///../../x"), "dfs:///x");
+        assert_eq!(shown("dfs://[::1]:7070/x"), "dfs://[::1]:7070/x");
+        assert_eq!(shown("memory://t/a/.."), "memory://t/");
+        let uri = Uri::parse("memory://t/a b/c").unwrap();
+        assert_eq!((uri.path(), uri.name().to_str()), (Path::new("/a b/c"), Some("c")));
+        assert_eq!(uri.place(), &Place::Memory { name: Arc::from("t") });
+        assert_eq!(uri.join("../d").to_string(), "memory://t/a b/d");
+    }
+
+    #[test]
+    fn a_master_is_a_host_and_a_port() {
+        for master in ["host", "host:", "host:0", "host:70000", ":7070", "a b:1", "u@h:1", "a:b:1", "h:+1"] {
+            let text = format!("dfs://{master}/x");
+            assert_eq!(Uri::parse(&text), Err(UriError::DfsMaster { uri: text.clone() }), "{text}");
+        }
+        let said = Uri::parse("memory:///x").unwrap_err().to_string();
+        assert_eq!(said, "cannot use memory:///x: a memory URI is memory://NAME/path");
+    }
+
+    #[test]
+    fn the_parent_is_the_directory_that_holds_the_name() {
+        let parent = |text: &str| Uri::parse(text).unwrap().parent().map(|uri| uri.to_string());
+        assert_eq!(parent("/a/b").as_deref(), Some("/a"));
+        assert_eq!(parent("a").as_deref(), Some("."));
+        assert_eq!(parent("dfs://h:1/a").as_deref(), Some("dfs://h:1/"));
+        for none in ["/", ".", "a/..", "memory://t/"] {
+            assert_eq!(parent(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn within_means_the_same_file_system_and_whole_names() {
+        let within =
+            |inner: &str, outer: &str| Uri::parse(inner).unwrap().is_within(&Uri::parse(outer).unwrap());
+        assert!(within("dfs://h:1/a/b", "dfs://h:1/a"));
+        assert!(within("/a", "/a"));
+        assert!(!within("/ab", "/a"));
+        assert!(!within("/a/b", "dfs://h:1/a"));
+        assert!(!within("memory://s/a", "memory://t/a"));
     }
 
     #[test]
@@ -228,7 +416,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_printed_uri_parses_to_itself(text in "[a-c:./ é]{1,20}|/{0,3}file:/{0,4}[a-c/.]{0,9}") {
+        fn a_printed_uri_parses_to_itself(
+            text in "[a-c:./ é]{1,20}|/{0,3}file:/{0,4}[a-c/.]{0,9}|(dfs|memory)://[a-c:12]{0,6}[a-c/.]{0,9}",
+        ) {
             if let Ok(uri) = Uri::parse(&text) {
                 prop_assert_eq!(Uri::parse(&uri.to_string()), Ok(uri));
             }

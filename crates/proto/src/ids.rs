@@ -58,6 +58,12 @@ macro_rules! random_id {
             pub fn from_wire(bytes: &[u8]) -> Option<$name> {
                 bytes.try_into().ok().map($name)
             }
+
+            /// The id in a text, if the text is one as it is displayed.
+            pub fn from_text(text: &str) -> Option<$name> {
+                let id = $name(*uuid::Uuid::try_parse(text).ok()?.as_bytes());
+                (id.to_string() == text).then_some(id)
+            }
         }
 
         impl fmt::Display for $name {
@@ -79,4 +85,8 @@ random_id!(
 random_id!(
     /// One life of a worker process.
     Incarnation
+);
+random_id!(
+    /// A directory in which a worker keeps replicas, for as long as it has them.
+    VolumeId
 );

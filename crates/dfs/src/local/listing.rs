@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use super::glob::{Cursor, Pattern};
 use super::is_absence;
+use crate::glob::{Cursor, Pattern};
 use crate::store::{FileInfo, ListError};
 use crate::uri::Uri;
 

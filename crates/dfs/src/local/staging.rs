@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::publication::{Filled, Place, move_error};
 use super::staging_directory::{StagingDirectory, gone, sweep, warn};
+use crate::staged_name;
 use crate::store::{Existing, SUCCESS_FILE, StageError, StagedFile, StagedWriter, Staging};
 use crate::uri::Uri;
 
@@ -31,7 +32,7 @@ enum State {
 
 impl LocalStaging {
     pub(super) fn begin(output: &Uri, job_id: &str, existing: Existing) -> Result<LocalStaging, StageError> {
-        check_part(job_id)?;
+        staged_name::check_part(job_id)?;
         let place = Place::of(output)?;
         let home = place.home()?;
         place.check(existing)?;
@@ -182,24 +183,8 @@ impl Drop for LocalWriter {
 
 /// Where an attempt's file is; never outside the attempt's own directory, whatever the names are.
 fn path_of(staging: &StagingDirectory, attempt: &str, name: &str) -> Result<PathBuf, StageError> {
-    check_part(attempt)?;
-    name.split('/').try_for_each(|part| check_part(part).map_err(|_| bad_name(name)))?;
-    if name.split('/').next() == Some(SUCCESS_FILE) {
-        return Err(bad_name(name));
-    }
+    staged_name::check(attempt, name)?;
     Ok(staging.attempt(attempt).join(name))
-}
-
-/// Refuses what is not the name of one entry of a directory.
-fn check_part(part: &str) -> Result<(), StageError> {
-    if matches!(part, "" | "." | "..") || part.contains(['/', '\0']) {
-        return Err(bad_name(part));
-    }
-    Ok(())
-}
-
-fn bad_name(name: &str) -> StageError {
-    StageError::BadName { name: name.to_owned() }
 }
 
 fn create_parent(path: &Path) -> Result<(), StageError> {

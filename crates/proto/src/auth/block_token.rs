@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use uuid::Uuid;
-
 use super::signature;
 use super::{Secret, TokenError};
 use crate::ids::{BlockId, ClusterId, Generation};
@@ -70,11 +68,10 @@ impl BlockKey {
         BlockKey { bytes: secret.derive(LABEL, &cluster.0) }
     }
 
-    /// A new key, for one life of a master of a cluster without a secret. It has 244 random bits.
+    /// A new key, for one life of a master of a cluster without a secret.
     pub fn random() -> BlockKey {
         let mut bytes = [0; 32];
-        bytes[..16].copy_from_slice(Uuid::new_v4().as_bytes());
-        bytes[16..].copy_from_slice(Uuid::new_v4().as_bytes());
+        getrandom::fill(&mut bytes).expect("the system has random numbers");
         BlockKey { bytes }
     }
 

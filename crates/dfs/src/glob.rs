@@ -37,8 +37,10 @@ pub fn glob_names(glob: &str, path: &str) -> Result<Option<bool>, PatternError> 
 }
 
 /// What to read below one directory: all of it, or what a glob matches.
-pub(super) struct Pattern {
+pub(crate) struct Pattern {
     alternatives: Vec<Vec<Part>>,
+    /// Whether hidden names have to be spelled out.
+    hides: bool,
 }
 
 /// One `/`-separated part of a glob.
@@ -55,22 +57,22 @@ enum Part {
 
 /// How far a path has come in matching a pattern.
 #[derive(Clone, Default)]
-pub(super) struct Cursor {
+pub(crate) struct Cursor {
     /// The path, or one above it, matches: it is named.
-    pub(super) named: bool,
+    pub(crate) named: bool,
     /// The parts to match next: alternative, index.
     next: Vec<(usize, usize)>,
 }
 
 impl Pattern {
     /// Everything that is not hidden.
-    pub(super) fn everything() -> Pattern {
-        Pattern { alternatives: vec![Vec::new()] }
+    pub(crate) fn everything() -> Pattern {
+        Pattern { alternatives: vec![Vec::new()], hides: true }
     }
 
     /// Reads a glob: the directory from which to follow it (empty for the current one), and what it says below.
     /// `None` if `path` has no wildcard.
-    pub(super) fn parse(path: &Path) -> Result<Option<(PathBuf, Pattern)>, PatternError> {
+    pub(crate) fn parse(path: &Path) -> Result<Option<(PathBuf, Pattern)>, PatternError> {
         let is_special = |byte: &u8| SPECIAL.contains(&char::from(*byte));
         if !path.as_os_str().as_bytes().iter().any(is_special) {
             return Ok(None);
@@ -79,11 +81,31 @@ impl Pattern {
         let literal = text.split(SPECIAL).next().unwrap_or(text);
         let (base, below) = text.split_at(literal.rfind('/').map_or(0, |slash| slash + 1));
         let alternatives = expand_braces(below)?.iter().map(|each| parts(each)).collect::<Result<_, _>>()?;
-        Ok(Some((PathBuf::from(base), Pattern { alternatives })))
+        Ok(Some((PathBuf::from(base), Pattern { alternatives, hides: true })))
+    }
+
+    /// The same pattern with wildcards that match hidden names as any other.
+    pub(crate) fn with_hidden_names(self) -> Pattern {
+        Pattern { hides: false, ..self }
+    }
+
+    /// The names that entries have to have one of to match, if these are known without looking.
+    pub(crate) fn only_names(&self, cursor: &Cursor) -> Option<Vec<&OsStr>> {
+        if cursor.named {
+            return None;
+        }
+        let name = |&(alternative, index): &(usize, usize)| match &self.alternatives[alternative][index] {
+            Part::Literal(name) => Some(name.as_os_str()),
+            Part::Directories | Part::Wild { .. } => None,
+        };
+        let mut names = cursor.next.iter().map(name).collect::<Option<Vec<_>>>()?;
+        names.sort_unstable();
+        names.dedup();
+        Some(names)
     }
 
     /// The cursor at the directory from which the pattern is followed.
-    pub(super) fn start(&self) -> Cursor {
+    pub(crate) fn start(&self) -> Cursor {
         let mut cursor = Cursor::default();
         for alternative in 0..self.alternatives.len() {
             self.reach(&mut cursor, alternative, 0);
@@ -92,8 +114,8 @@ impl Pattern {
     }
 
     /// The cursor at the entry `name` of the directory at `from`.
-    pub(super) fn enter(&self, from: &Cursor, name: &OsStr) -> Cursor {
-        let hidden = is_hidden(name);
+    pub(crate) fn enter(&self, from: &Cursor, name: &OsStr) -> Cursor {
+        let hidden = self.hides && is_hidden(name);
         let mut to = Cursor { named: from.named && !hidden, next: Vec::new() };
         for &(alternative, index) in &from.next {
             match &self.alternatives[alternative][index] {
@@ -106,7 +128,7 @@ impl Pattern {
     }
 
     /// Whether directories below `cursor` are followed to any depth.
-    pub(super) fn is_endless(&self, cursor: &Cursor) -> bool {
+    pub(crate) fn is_endless(&self, cursor: &Cursor) -> bool {
         let at_directories =
             |&(alternative, index): &(usize, usize)| self.alternatives[alternative][index].is_directories();
         cursor.named || cursor.next.iter().any(at_directories)
@@ -129,7 +151,7 @@ impl Pattern {
 
 impl Cursor {
     /// Whether nothing here or below can match.
-    pub(super) fn is_astray(&self) -> bool {
+    pub(crate) fn is_astray(&self) -> bool {
         !self.named && self.next.is_empty()
     }
 }
@@ -338,6 +360,16 @@ mod tests {
         assert!(names("*/_logs/*", "a/_logs/x"));
         assert!(names("_*", "_logs"));
         assert!(names("{_logs,data}", "_logs"));
+    }
+
+    #[test]
+    fn hidden_names_are_like_others_to_those_who_want_them() {
+        let (_, pattern) = Pattern::parse(Path::new("*/x")).unwrap().unwrap();
+        let pattern = pattern.with_hidden_names();
+        let cursor = pattern.enter(&pattern.start(), OsStr::new("_logs"));
+        assert_eq!(pattern.only_names(&cursor), Some(vec![OsStr::new("x")]));
+        assert_eq!(pattern.only_names(&pattern.start()), None);
+        assert!(pattern.enter(&cursor, OsStr::new("x")).named);
     }
 
     #[test]

@@ -1,0 +1,32 @@
+//! The `gristmill` program.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsString;
+use std::io::{self, BufWriter, IsTerminal};
+use std::process::ExitCode;
+
+use gristmill_cli::Streams;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+/// Listings are written in pieces of this size, not line by line.
+const OUTPUT_BUFFER_BYTES: usize = 64 * 1024;
+
+/// What of the program's own diary is shown on stderr, as `debug` or `gristmill_dfs=trace`.
+const LOG_VARIABLE: &str = "GRISTMILL_LOG";
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let level = if gristmill_cli::is_daemon(&args) { LevelFilter::INFO } else { LevelFilter::WARN };
+    let filter = EnvFilter::builder().with_default_directive(level.into()).with_env_var(LOG_VARIABLE);
+    tracing_subscriber::fmt().with_env_filter(filter.from_env_lossy()).with_writer(io::stderr).init();
+    let out = io::stdout();
+    let mut streams = Streams {
+        input: Box::new(io::stdin()),
+        out_is_terminal: out.is_terminal(),
+        err_is_terminal: io::stderr().is_terminal(),
+        out: Box::new(BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, out)),
+        err: Box::new(io::stderr()),
+    };
+    gristmill_cli::run(args, &mut streams).into()
+}

@@ -52,6 +52,20 @@ pub(crate) fn frames(wire: &mut [u8]) {
     }
 }
 
+/// Mends the head of a checksum file (`docs/formats.md`, "Block files") of a replica, and its marks.
+pub(crate) fn sum_file(file: &mut [u8], block: u64, generation: u64) {
+    let Some((head, rest)) = file.split_first_chunk_mut::<48>() else { return };
+    head[..16].copy_from_slice(b"GRISTSUM\x01\0\0\0\0\x40\0\0");
+    head[16..24].copy_from_slice(&block.to_le_bytes());
+    head[24..32].copy_from_slice(&generation.to_le_bytes());
+    let crc = crc32c::crc32c(&head[..44]);
+    head[44..].copy_from_slice(&crc.to_le_bytes());
+    for mark in rest.as_chunks_mut::<16>().0.iter_mut().take(2) {
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&head[16..32]), &mark[..12]);
+        mark[12..].copy_from_slice(&crc.to_le_bytes());
+    }
+}
+
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }

@@ -1,17 +1,23 @@
 //! The targets, one file each.
 
 mod block;
+mod block_files;
+mod block_report;
 mod block_token;
 mod caller_token;
 mod chunks;
 mod datum;
 mod fixed;
 mod frames;
+mod fs_path;
 mod glob;
 mod key;
 mod lines;
 mod message;
+mod names;
+mod namespace_rows;
 mod record;
+mod replica;
 mod run_file;
 mod size;
 mod tsv;
@@ -41,19 +47,25 @@ impl Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 23] = [
     block::TARGET,
+    block_files::TARGET,
+    block_report::TARGET,
     block_token::TARGET,
     caller_token::TARGET,
     chunks::TARGET,
     datum::TARGET,
     fixed::TARGET,
     frames::TARGET,
+    fs_path::TARGET,
     glob::TARGET,
     key::TARGET,
     lines::TARGET,
     message::TARGET,
+    names::TARGET,
+    namespace_rows::TARGET,
     record::TARGET,
+    replica::TARGET,
     run_file::TARGET,
     size::TARGET,
     tsv::TARGET,

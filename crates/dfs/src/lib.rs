@@ -18,6 +18,8 @@ pub mod client;
 pub mod datanode;
 mod dfs_store;
 pub mod file_system;
+#[doc(hidden)]
+pub mod fuzzing;
 mod glob;
 mod local;
 mod memory;
@@ -29,8 +31,6 @@ mod uri;
 
 pub use dfs_store::DfsStore;
 pub use glob::PatternError;
-#[doc(hidden)]
-pub use glob::glob_names;
 pub use local::LocalStore;
 pub use memory::MemoryFileSystem;
 pub use store::{

@@ -19,7 +19,9 @@ fn run(bytes: &[u8]) {
     let (length, sums_length, mend, at) = (input.u32() % 70_000, input.byte(), input.byte(), input.u16());
     let sums = input.take(usize::from(sums_length));
     let pattern = input.rest();
-    let mut data: Vec<u8> = pattern.iter().copied().cycle().take(length as usize).collect();
+    let times = (length as usize).checked_div(pattern.len()).map_or(0, |times| times + 1);
+    let mut data = pattern.repeat(times);
+    data.truncate(length as usize);
     let mut right = Vec::new();
     append_sums(&data, &mut right);
     assert_eq!(right.len() as u64, sums_bytes(data.len() as u64));

@@ -2,6 +2,7 @@
 
 use std::cmp;
 
+mod bounded;
 mod error;
 mod input;
 #[cfg(test)]

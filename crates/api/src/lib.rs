@@ -85,6 +85,13 @@ mod value_form;
 mod values;
 mod words;
 
+/// Readers of text that have no place of their own in the API, for the fuzz targets.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::sink::tsv::{escape, unescape};
+    pub use crate::size::ByteSize;
+}
+
 pub use broadcast::Broadcast;
 pub use counter::Counter;
 pub use dataset::Dataset;

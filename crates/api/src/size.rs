@@ -8,12 +8,12 @@ const UNITS: [(&str, u64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 <
 
 /// A number of bytes; written as `4096`, `64MiB` or `1.5GiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct ByteSize(pub(crate) u64);
+pub struct ByteSize(pub u64);
 
 /// A size that cannot be read.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("not a size: write a number of bytes, or a number and KiB, MiB, GiB or TiB, as in 64MiB")]
-pub(crate) struct SizeError;
+pub struct SizeError;
 
 impl FromStr for ByteSize {
     type Err = SizeError;

@@ -12,6 +12,9 @@ pub const BLOCK_HEADER_BYTES: usize = 20;
 /// No payload is larger: a record of at most 1 GiB and its two lengths.
 pub const BLOCK_BYTES_MAX: usize = (1 << 30) + 64;
 
+/// A byte of LZ4 makes no more than this: lengths grow by 255 for each.
+const LZ4_EXPANSION_MAX: usize = 255;
+
 /// How a block's payload is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Codec {
@@ -87,7 +90,8 @@ fn checksum(header_and_payload: &[u8], offset: u64) -> u32 {
 }
 
 /// Verifies the block that was read from `offset` and puts its payload, decompressed, into `raw`.
-/// `raw_bytes` and `records` are what the index says: nothing is allocated on the block's own word.
+/// `raw_bytes` and `records` are what the index says: nothing is allocated on the block's own word, nor more than the
+/// payload can hold.
 pub(crate) fn open(
     block: &[u8],
     offset: u64,
@@ -112,6 +116,9 @@ pub(crate) fn open(
             raw.extend_from_slice(payload);
         }
         1 => {
+            if raw_bytes as usize > payload.len() * LZ4_EXPANSION_MAX {
+                return Err(BlockError::Compressed);
+            }
             raw.resize(raw_bytes as usize, 0);
             let filled =
                 lz4_flex::block::decompress_into(payload, raw).map_err(|_| BlockError::Compressed)?;
@@ -228,6 +235,23 @@ mod tests {
     fn a_block_moved_to_another_place_is_refused() {
         let block = sealed(b"payload", Codec::Raw, 100);
         assert_eq!(open(&block, 200, 7, 7, &mut Vec::new()), Err(BlockError::Checksum));
+    }
+
+    #[test]
+    fn a_payload_cannot_hold_more_than_lz4_compresses() {
+        let zeroes = vec![0; 16 << 20];
+        let mut block = sealed(&zeroes, Codec::Lz4, 0);
+        assert!(zeroes.len() / (block.len() - BLOCK_HEADER_BYTES) >= 250);
+        let mut raw = Vec::new();
+        assert_eq!(open(&block, 0, zeroes.len() as u32, 7, &mut raw), Ok(()));
+        assert_eq!(raw, zeroes);
+        let most = BLOCK_BYTES_MAX as u32;
+        block[12..16].copy_from_slice(&most.to_le_bytes());
+        let crc = checksum(&block[4..], 0);
+        block[..4].copy_from_slice(&crc.to_le_bytes());
+        let mut raw = Vec::new();
+        assert_eq!(open(&block, 0, most, 7, &mut raw), Err(BlockError::Compressed));
+        assert_eq!(raw.capacity(), 0);
     }
 
     #[test]

@@ -12,6 +12,8 @@ mod object;
 mod put;
 mod walk;
 
+pub(crate) use object::parse_e_tag;
+
 use std::fmt;
 use std::ops::Range;
 

@@ -1,8 +1,10 @@
 //! A pattern of names, followed one directory at a time.
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use globset::{GlobBuilder, GlobMatcher};
 
@@ -11,6 +13,16 @@ const SPECIAL: [char; 5] = ['*', '?', '[', '{', '\\'];
 
 /// A month of days and hours is 744; beyond a few thousand, nested braces are a mistake, and would fill memory.
 const ALTERNATIVES_MAX: usize = 4096;
+
+/// No path is longer on any file system; a glob that is would be too deep for the stack of its reader.
+const GLOB_BYTES_MAX: usize = 8 << 10;
+
+/// The patterns that braces stand for, and those made on the way to them, have no more bytes together: thousands of
+/// patterns of hundreds of bytes each would take seconds.
+const EXPANDED_BYTES_MAX: usize = 1 << 20;
+
+/// Different names with wildcards have no more bytes together. Compiled, a byte may take some hundred.
+const WILD_BYTES_MAX: usize = 64 << 10;
 
 /// What is wrong with a glob.
 #[derive(Debug, thiserror::Error)]
@@ -21,12 +33,31 @@ pub enum PatternError {
     /// Its braces multiply to too many alternatives.
     #[error("its braces make more than {ALTERNATIVES_MAX} patterns")]
     TooManyAlternatives,
+    /// No path is so long.
+    #[error("it has {bytes} bytes, more than {GLOB_BYTES_MAX}")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// Its braces make more text than is worth matching.
+    #[error("its braces make patterns of more than {EXPANDED_BYTES_MAX} bytes together")]
+    TooMuchText,
+    /// It has more different wildcards than memory should hold.
+    #[error("its different names with wildcards have more than {WILD_BYTES_MAX} bytes together")]
+    TooManyWildcards,
     /// `..` below a wildcard: nobody lists that name.
     #[error("`..` cannot follow a wildcard")]
     ParentBelowWildcard,
     /// Globs are text.
     #[error("it is not UTF-8")]
     NotText,
+}
+
+/// Whether `glob` names `path`, which is below the directory from which the glob is followed; `None` if it is no glob.
+pub fn glob_names(glob: &str, path: &str) -> Result<Option<bool>, PatternError> {
+    let Some((_, pattern)) = Pattern::parse(Path::new(glob))? else { return Ok(None) };
+    let enter = |cursor, name| pattern.enter(&cursor, OsStr::new(name));
+    Ok(Some(path.split('/').fold(pattern.start(), enter).named))
 }
 
 /// What to read below one directory: all of it, or what a glob matches.
@@ -42,7 +73,7 @@ enum Part {
     Directories,
     Literal(OsString),
     Wild {
-        glob: GlobMatcher,
+        glob: Arc<GlobMatcher>,
         /// The hidden names it matches start with this, spelled out.
         first: Option<u8>,
     },
@@ -71,9 +102,14 @@ impl Pattern {
             return Ok(None);
         }
         let text = path.to_str().ok_or(PatternError::NotText)?;
+        if text.len() > GLOB_BYTES_MAX {
+            return Err(PatternError::TooLong { bytes: text.len() });
+        }
         let literal = text.split(SPECIAL).next().unwrap_or(text);
         let (base, below) = text.split_at(literal.rfind('/').map_or(0, |slash| slash + 1));
-        let alternatives = expand_braces(below)?.iter().map(|each| parts(each)).collect::<Result<_, _>>()?;
+        let mut wilds = Wilds::default();
+        let alternatives =
+            expand_braces(below)?.iter().map(|each| parts(each, &mut wilds)).collect::<Result<_, _>>()?;
         Ok(Some((PathBuf::from(base), Pattern { alternatives, hides: true })))
     }
 
@@ -149,17 +185,39 @@ impl Cursor {
     }
 }
 
+/// The names with wildcards of a glob, each compiled once: alternatives have most of them in common.
+#[derive(Default)]
+struct Wilds {
+    compiled: HashMap<String, Arc<GlobMatcher>>,
+    bytes: usize,
+}
+
+impl Wilds {
+    fn compile(&mut self, text: &str) -> Result<Arc<GlobMatcher>, PatternError> {
+        if let Some(glob) = self.compiled.get(text) {
+            return Ok(glob.clone());
+        }
+        self.bytes += text.len();
+        if self.bytes > WILD_BYTES_MAX {
+            return Err(PatternError::TooManyWildcards);
+        }
+        let glob = GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build()?;
+        let glob = Arc::new(glob.compile_matcher());
+        self.compiled.insert(text.to_owned(), glob.clone());
+        Ok(glob)
+    }
+}
+
 impl Part {
-    fn parse(text: &str) -> Result<Part, PatternError> {
+    fn parse(text: &str, wilds: &mut Wilds) -> Result<Part, PatternError> {
         if text == "**" {
             return Ok(Part::Directories);
         }
         if !text.contains(SPECIAL) && !text.contains('}') {
             return Ok(Part::Literal(OsString::from(text)));
         }
-        let glob = GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build()?;
         let first = text.strip_prefix('\\').unwrap_or(text).as_bytes().first().copied();
-        Ok(Part::Wild { glob: glob.compile_matcher(), first })
+        Ok(Part::Wild { glob: wilds.compile(text)?, first })
     }
 
     fn is_directories(&self) -> bool {
@@ -182,17 +240,17 @@ fn is_hidden(name: &OsStr) -> bool {
     matches!(name.as_bytes().first(), Some(b'_' | b'.'))
 }
 
-fn parts(glob: &str) -> Result<Vec<Part>, PatternError> {
+fn parts(glob: &str, wilds: &mut Wilds) -> Result<Vec<Part>, PatternError> {
     let mut parts = Vec::new();
     for text in glob.split('/').filter(|text| !text.is_empty() && *text != ".") {
         if text == ".." {
             return Err(PatternError::ParentBelowWildcard);
         }
-        parts.push(Part::parse(text)?);
+        parts.push(Part::parse(text, wilds)?);
     }
     // At the end `**` means what is below, not the directory itself, as everywhere else.
     if parts.last().is_some_and(Part::is_directories) {
-        parts.push(Part::parse("*")?);
+        parts.push(Part::parse("*", wilds)?);
     }
     Ok(parts)
 }
@@ -201,13 +259,19 @@ fn parts(glob: &str) -> Result<Vec<Part>, PatternError> {
 fn expand_braces(glob: &str) -> Result<Vec<String>, PatternError> {
     let mut expanded = Vec::new();
     let mut waiting = vec![glob.to_owned()];
+    let mut bytes = 0;
     while let Some(text) = waiting.pop() {
         let Some(braces) = Braces::find(&text) else {
             expanded.push(text);
             continue;
         };
         for choice in braces.choices.iter().rev() {
-            waiting.push(format!("{}{choice}{}", braces.before, braces.after));
+            let text = format!("{}{choice}{}", braces.before, braces.after);
+            bytes += text.len();
+            waiting.push(text);
+        }
+        if bytes > EXPANDED_BYTES_MAX {
+            return Err(PatternError::TooMuchText);
         }
         if expanded.len() + waiting.len() > ALTERNATIVES_MAX {
             return Err(PatternError::TooManyAlternatives);
@@ -371,5 +435,21 @@ mod tests {
         assert!(refusal("{a,b").contains("unclosed alternate group"), "{}", refusal("{a,b"));
         assert_eq!(refusal("*/../x"), "`..` cannot follow a wildcard");
         assert_eq!(refusal(&"{a,b}".repeat(20)), "its braces make more than 4096 patterns");
+    }
+
+    #[test]
+    fn a_glob_takes_time_and_memory_in_proportion() {
+        let braces = "{a,b}".repeat(12);
+        let many = format!("{braces}{}", "{c}".repeat(100));
+        assert_eq!(refusal(&many), "its braces make patterns of more than 1048576 bytes together");
+        let wild = format!("{braces}{}", "*?".repeat(10));
+        let said = "its different names with wildcards have more than 65536 bytes together";
+        assert_eq!(refusal(&wild), said);
+        assert_eq!(refusal(&"**/".repeat(3000)), "it has 9000 bytes, more than 8192");
+        // Thousands of alternatives, and in each the same twelve names.
+        let parts = format!("{}x*", "{a,b}*/".repeat(11));
+        let (_, pattern) = Pattern::parse(Path::new(&parts)).unwrap().unwrap();
+        assert_eq!(pattern.alternatives.len(), 2048);
+        assert!(names(&parts, "a1/b2/a3/b4/a5/b6/a7/b8/a9/b/a/xy"));
     }
 }

@@ -18,6 +18,8 @@ pub mod client;
 pub mod datanode;
 mod dfs_store;
 pub mod file_system;
+#[doc(hidden)]
+pub mod fuzzing;
 mod glob;
 mod local;
 mod memory;

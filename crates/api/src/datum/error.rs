@@ -44,6 +44,18 @@ pub enum DecodeError {
         /// How many are left.
         bytes: usize,
     },
+    /// A value of a type with a derived encoding holds values within values to a depth that a stack may not.
+    #[error("values within values are more than {levels_max} levels deep")]
+    TooDeep {
+        /// How deep they may be: options, lists, structs and enums count.
+        levels_max: u32,
+    },
+    /// Lists of a type with a derived encoding are said to have more elements than the bytes could hold.
+    #[error("lists have more elements than the record has bytes, and {elements_max} without bytes")]
+    TooMany {
+        /// How many elements may take no bytes.
+        elements_max: usize,
+    },
     /// The bytes of a type with a derived encoding are not a value of that type.
     #[error("a record cannot be read: {source}")]
     Record {

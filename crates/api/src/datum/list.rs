@@ -20,6 +20,13 @@ fn decode_count<T: Datum>(input: &mut &[u8]) -> Result<usize, DecodeError> {
     Ok(count)
 }
 
+fn take_filler(input: &mut &[u8]) -> Result<(), DecodeError> {
+    match super::take(input, 1, "a list")?[0] {
+        FILLER => Ok(()),
+        other => Err(DecodeError::InvalidTag { what: "an element without bytes", tag: other.into() }),
+    }
+}
+
 impl<T: Element> Datum for Vec<T> {
     type Ref<'a> = Vec<T::Ref<'a>>;
 
@@ -50,7 +57,7 @@ impl<T: Element> Datum for Vec<T> {
         for _ in 0..count {
             list.push(T::decode(input, Place::Inner)?);
             if is_empty::<T>() {
-                super::take(input, 1, "a list")?;
+                take_filler(input)?;
             }
         }
         Ok(list)
@@ -73,5 +80,11 @@ mod tests {
         assert!(matches!(Vec::<()>::decode_all(&input), Err(DecodeError::Truncated { .. })));
         assert!(matches!(Vec::<u64>::decode_all(&input), Err(DecodeError::Truncated { .. })));
         assert!(matches!(Vec::<String>::decode_all(&input), Err(DecodeError::Truncated { .. })));
+    }
+
+    #[test]
+    fn nothing_but_the_filler_fills() {
+        assert_eq!(Vec::<()>::decode_all(&[2, 0, 0]).unwrap(), [(), ()]);
+        assert!(matches!(Vec::<()>::decode_all(&[2, 0, 7]), Err(DecodeError::InvalidTag { tag: 7, .. })));
     }
 }

@@ -1,19 +1,13 @@
 //! What `#[derive(Datum)]` calls: any serde type as a record, in bincode's standard form.
 
-use bincode::config::{Configuration, Limit, standard};
+use std::marker::PhantomData;
+
+use bincode::config::standard;
 #[doc(hidden)]
 pub use serde::{Serialize, de::DeserializeOwned};
 
+use super::bounded::{Bound, Bounds, EMPTY_ELEMENTS_MAX, LEVELS_MAX, Within};
 use super::{Datum, DecodeError, Place, varint};
-
-/// What bincode may count for each byte of input: it takes a number for its full size, and the greatest is a `u128`.
-const COUNTED_BYTES: usize = size_of::<u128>();
-
-/// bincode allocates a string before it looks whether there is one, so what it may take goes by the size of the
-/// input. The limit is part of a type: a few sizes have to do.
-const SMALL_BYTES: usize = 64 << 10;
-const MEDIUM_BYTES: usize = 16 << 20;
-const LARGE_BYTES: usize = 1 << 30;
 
 /// Appends a value.
 ///
@@ -41,22 +35,23 @@ fn prefix_length(start: usize, out: &mut Vec<u8>) {
 /// Takes a value off the front.
 pub fn decode<T: DeserializeOwned>(input: &mut &[u8], place: Place) -> Result<T, DecodeError> {
     let record = Vec::<u8>::decode(input, place)?;
-    let (value, bytes) = match record.len() {
-        bytes if bytes <= SMALL_BYTES => decode_limited::<T, { SMALL_BYTES * COUNTED_BYTES }>(record),
-        bytes if bytes <= MEDIUM_BYTES => decode_limited::<T, { MEDIUM_BYTES * COUNTED_BYTES }>(record),
-        _ => decode_limited::<T, { LARGE_BYTES * COUNTED_BYTES }>(record),
-    }?;
+    let bounds = Bounds::new(record.len());
+    let within = Within { bounds: &bounds, value: PhantomData };
+    let (value, bytes) =
+        bincode::serde::seed_decode_from_slice(within, record, standard()).map_err(|source| match bounds
+            .met()
+        {
+            None => DecodeError::Record { source },
+            Some(Bound::Levels) => DecodeError::TooDeep { levels_max: LEVELS_MAX },
+            Some(Bound::Elements) => DecodeError::TooMany { elements_max: EMPTY_ELEMENTS_MAX },
+        })?;
     if bytes == record.len() { Ok(value) } else { Err(DecodeError::Trailing { bytes: record.len() - bytes }) }
-}
-
-fn decode_limited<T: DeserializeOwned, const LIMIT: usize>(record: &[u8]) -> Result<(T, usize), DecodeError> {
-    let config: Configuration<_, _, Limit<LIMIT>> = standard().with_limit();
-    bincode::serde::decode_from_slice(record, config).map_err(|source| DecodeError::Record { source })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     fn stored<T: Serialize>(value: &T, place: Place) -> Vec<u8> {
         let mut out = Vec::new();
@@ -64,10 +59,9 @@ mod tests {
         out
     }
 
-    /// The type for which bincode counts most for the fewest bytes.
     #[test]
-    fn every_limit_admits_what_was_written() {
-        for values in [1, SMALL_BYTES - 9, SMALL_BYTES + 1, MEDIUM_BYTES / 17] {
+    fn large_records_come_back() {
+        for values in [1, 70_000, 1 << 20] {
             let written = vec![1_u128; values];
             let (inner, last) = (stored(&written, Place::Inner), stored(&written, Place::Last));
             assert_eq!(decode::<Vec<u128>>(&mut &inner[..], Place::Inner).unwrap(), written);
@@ -77,10 +71,58 @@ mod tests {
 
     #[test]
     fn a_length_without_its_bytes_is_refused() {
-        let huge = stored(&u64::MAX, Place::Last);
-        assert!(matches!(decode::<String>(&mut &huge[..], Place::Last), Err(DecodeError::Record { .. })));
-        let long = stored(&(1_u64 << 30), Place::Last);
-        assert!(matches!(decode::<String>(&mut &long[..], Place::Last), Err(DecodeError::Record { .. })));
+        for length in [3, 1_u64 << 30, u64::MAX] {
+            let mut input = stored(&length, Place::Last);
+            input.extend(b"ab");
+            let result = decode::<String>(&mut &input[..], Place::Last);
+            assert!(matches!(result, Err(DecodeError::Record { .. })), "{length}");
+            let result = decode::<Vec<u8>>(&mut &input[..], Place::Last);
+            assert!(result.is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_nothing_has_its_bound() {
+        type Both = (Vec<()>, BTreeMap<(), ()>);
+        let written: Both = (vec![(); EMPTY_ELEMENTS_MAX], BTreeMap::new());
+        let last = stored(&written, Place::Last);
+        assert_eq!(decode::<Both>(&mut &last[..], Place::Last).unwrap(), written);
+        for lengths in [(u64::MAX, 0), (0, u64::MAX), (EMPTY_ELEMENTS_MAX as u64, 100)] {
+            let last = stored(&lengths, Place::Last);
+            let error = decode::<Both>(&mut &last[..], Place::Last).unwrap_err();
+            assert!(matches!(error, DecodeError::TooMany { .. }), "{lengths:?}: {error}");
+        }
+    }
+
+    /// Every element of these takes bytes, at least one, so any number of them will do.
+    #[test]
+    fn lists_of_something_have_none() {
+        #[derive(Clone, PartialEq, Debug, Serialize, serde::Deserialize)]
+        struct Wrapped((Vec<()>,), Option<()>);
+        let wrapped = vec![vec![Wrapped((Vec::new(),), None); 100_000]; 11];
+        let last = stored(&wrapped, Place::Last);
+        assert!(last.len() > 2 * EMPTY_ELEMENTS_MAX);
+        assert_eq!(decode::<Vec<Vec<Wrapped>>>(&mut &last[..], Place::Last).unwrap(), wrapped);
+    }
+
+    #[test]
+    fn a_value_that_holds_itself_has_a_depth() {
+        #[derive(Debug, Serialize, serde::Deserialize)]
+        enum Chain {
+            End,
+            Link(Box<Chain>),
+        }
+        let chain = |links: u32| (0..links).fold(Chain::End, |chain, _| Chain::Link(Box::new(chain)));
+        let last = stored(&chain(LEVELS_MAX - 1), Place::Last);
+        decode::<Chain>(&mut &last[..], Place::Last).unwrap();
+        for links in [LEVELS_MAX, 1000] {
+            let last = stored(&chain(links), Place::Last);
+            let error = decode::<Chain>(&mut &last[..], Place::Last).unwrap_err();
+            assert_eq!(error.to_string(), "values within values are more than 128 levels deep");
+        }
+        // Nobody could write so many, but somebody may have other bytes there.
+        let error = decode::<Chain>(&mut &[1; 1 << 20][..], Place::Last).unwrap_err();
+        assert!(matches!(error, DecodeError::TooDeep { .. }), "{error}");
     }
 
     #[test]

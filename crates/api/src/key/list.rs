@@ -13,9 +13,16 @@ fn encode_end(place: Place, out: &mut Vec<u8>) {
     }
 }
 
-/// Whether another element follows.
+/// Whether another element follows. At the last place an end would be a second encoding of the same list.
 fn decode_more(input: &mut &mut [u8], place: Place) -> Result<bool, DecodeError> {
-    if place == Place::Last && input.is_empty() { Ok(false) } else { bool::decode_key(input, Place::Inner) }
+    if place == Place::Last && input.is_empty() {
+        return Ok(false);
+    }
+    let more = bool::decode_key(input, Place::Inner)?;
+    if more == END && place == Place::Last {
+        return Err(DecodeError::InvalidTag { what: "an element of the last list", tag: END.into() });
+    }
+    Ok(more)
 }
 
 impl<T: Key + Element> Key for Vec<T> {
@@ -41,5 +48,19 @@ impl<T: Key + Element> Key for Vec<T> {
             list.push(T::decode_key(input, Place::Inner)?);
         }
         Ok(list)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_at_the_last_place_has_one_encoding() {
+        assert_eq!(Vec::<u16>::decode_key_all(&mut [1, 0, 2]).unwrap(), [2]);
+        for bytes in [&mut [1, 0, 2, 0][..], &mut [0]] {
+            let refused = Vec::<u16>::decode_key_all(bytes);
+            assert!(matches!(refused, Err(DecodeError::InvalidTag { tag: 0, .. })));
+        }
     }
 }

@@ -61,7 +61,8 @@ impl<K: Print, V: Print> Part<(K, V)> for TsvPart<K, V> {
     }
 }
 
-fn escape(field: &[u8], line: &mut Vec<u8>) {
+/// Writes TAB, LF, CR and backslash so that a field is one field of one line.
+pub fn escape(field: &[u8], line: &mut Vec<u8>) {
     for &byte in field {
         match byte {
             b'\t' => line.extend_from_slice(b"\\t"),
@@ -74,7 +75,7 @@ fn escape(field: &[u8], line: &mut Vec<u8>) {
 }
 
 /// What [`escape`] escaped. A backslash before any other character stands for itself.
-pub(crate) fn unescape(field: &str) -> Cow<'_, str> {
+pub fn unescape(field: &str) -> Cow<'_, str> {
     if !field.contains('\\') {
         return Cow::Borrowed(field);
     }

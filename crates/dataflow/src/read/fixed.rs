@@ -4,7 +4,7 @@ use super::ReadError;
 use super::window::Window;
 use crate::memory::TaskMemory;
 use crate::split::FileRange;
-use gristmill_dfs::Uri;
+use gristmill_dfs::{ReadAt, Uri};
 
 /// Reads the records that start within a range.
 pub struct FixedReader {
@@ -16,8 +16,18 @@ pub struct FixedReader {
 impl FixedReader {
     /// Stands before the first record that starts at or after `range.start`.
     pub fn open(range: &FileRange, record_bytes: usize, memory: TaskMemory) -> Result<Self, ReadError> {
+        Self::over(range.uri.store()?.open(&range.uri)?, range, record_bytes, memory)
+    }
+
+    /// The same over a file that is open already.
+    pub fn over(
+        file: Box<dyn ReadAt>,
+        range: &FileRange,
+        record_bytes: usize,
+        memory: TaskMemory,
+    ) -> Result<Self, ReadError> {
         let first = range.start.div_ceil(record_bytes as u64) * record_bytes as u64;
-        let window = Window::open(range, first.min(range.file_bytes), memory)?;
+        let window = Window::over(file, range, first.min(range.file_bytes), memory)?;
         Ok(Self { window, record_bytes, end: range.end })
     }
 

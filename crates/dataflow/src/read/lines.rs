@@ -4,7 +4,7 @@ use super::ReadError;
 use super::window::Window;
 use crate::memory::TaskMemory;
 use crate::split::FileRange;
-use gristmill_dfs::Uri;
+use gristmill_dfs::{ReadAt, Uri};
 use memchr::memchr;
 
 /// Reads the lines that start within a range. A lone CR is part of its line.
@@ -16,8 +16,13 @@ pub struct LineReader {
 impl LineReader {
     /// Stands before the first line that starts at or after `range.start`.
     pub fn open(range: &FileRange, memory: TaskMemory) -> Result<Self, ReadError> {
+        Self::over(range.uri.store()?.open(&range.uri)?, range, memory)
+    }
+
+    /// The same over a file that is open already.
+    pub fn over(file: Box<dyn ReadAt>, range: &FileRange, memory: TaskMemory) -> Result<Self, ReadError> {
         // A line starts where the byte before is an LF, so one byte before the range is looked at as well.
-        let window = Window::open(range, range.start.saturating_sub(1), memory)?;
+        let window = Window::over(file, range, range.start.saturating_sub(1), memory)?;
         let mut reader = Self { window, end: range.end };
         if range.start > 0 {
             reader.skip_line()?;

@@ -4,7 +4,7 @@ use super::ReadError;
 use crate::block::{RecordSpan, record_at};
 use crate::run_file::{RunFileReader, RunIndex};
 use crate::split::FileRange;
-use gristmill_dfs::Uri;
+use gristmill_dfs::{ReadAt, Uri};
 use std::ops::Range;
 
 /// A record of a sequence file: the file offset of its block, its key, its value.
@@ -25,13 +25,17 @@ pub struct SequenceReader {
 impl SequenceReader {
     /// Verifies the file's footer and stands before the first record of the range.
     pub fn open(range: &FileRange) -> Result<Self, ReadError> {
+        Self::over(range.uri.store()?.open(&range.uri)?, range)
+    }
+
+    /// The same over a file that is open already.
+    pub fn over(file: Box<dyn ReadAt>, range: &FileRange) -> Result<Self, ReadError> {
         let uri = range.uri.clone();
-        let opened = uri.store()?.open(&uri)?;
-        if opened.bytes() != range.file_bytes {
-            let (listed_bytes, found_bytes) = (range.file_bytes, opened.bytes());
+        if file.bytes() != range.file_bytes {
+            let (listed_bytes, found_bytes) = (range.file_bytes, file.bytes());
             return Err(ReadError::Changed { uri, listed_bytes, found_bytes });
         }
-        let (file, index) = RunFileReader::open(opened, uri.to_string())?;
+        let (file, index) = RunFileReader::open(file, uri.to_string())?;
         let blocks = index.blocks_within(range.start..range.end);
         Ok(Self {
             uri,

@@ -22,9 +22,13 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// A window that starts at `offset`, empty.
-    pub(super) fn open(range: &FileRange, offset: u64, memory: TaskMemory) -> Result<Self, ReadError> {
-        let file = range.uri.store()?.open(&range.uri)?;
+    /// A window on `file`, the one that `range` names, that starts at `offset`, empty.
+    pub(super) fn over(
+        file: Box<dyn ReadAt>,
+        range: &FileRange,
+        offset: u64,
+        memory: TaskMemory,
+    ) -> Result<Self, ReadError> {
         let (uri, file_bytes) = (range.uri.clone(), range.file_bytes);
         if file.bytes() != file_bytes {
             return Err(ReadError::Changed { uri, listed_bytes: file_bytes, found_bytes: file.bytes() });

@@ -67,11 +67,14 @@ impl<S: ChunkSource> Verified<S> {
     }
 
     fn stage(&mut self, bytes: usize) -> Result<(), TransferError> {
+        if bytes <= self.skip {
+            return Err(TransferError::Protocol("a packet that ends before the range begins"));
+        }
         self.staged.resize(bytes, 0);
         // What is in there counts only once it is verified.
         self.staged_at = bytes;
         self.source.take(&mut self.staged)?;
-        self.staged_at = std::mem::take(&mut self.skip).min(bytes);
+        self.staged_at = std::mem::take(&mut self.skip);
         Ok(())
     }
 }
@@ -138,5 +141,14 @@ mod tests {
         let mut buffer = [0; 64];
         assert_eq!(range.read(&mut buffer[..10]).expect("there"), 10);
         assert!(range.read(&mut buffer).is_err());
+    }
+
+    #[test]
+    fn a_packet_that_ends_before_the_range_begins_is_an_error_and_not_the_end() {
+        for packet in [99, 100] {
+            let source = Packets { bytes: vec![7; CHUNK], at: 0, packet };
+            let mut range = Verified::new(source, 100, 10);
+            assert!(range.read(&mut [0; 10]).is_err(), "{packet} bytes");
+        }
     }
 }

@@ -28,6 +28,8 @@ use gristmill_proto::ids::{BlockId, ClusterId, Generation, WorkerId};
 mod announcer;
 mod changes;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gates;
 mod index;
 mod names;

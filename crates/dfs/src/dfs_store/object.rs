@@ -36,9 +36,12 @@ pub(super) fn e_tag(entry: &Entry) -> String {
 }
 
 /// Inode and version of an ETag.
-pub(super) fn parse_e_tag(e_tag: &str) -> Option<(u64, u64)> {
+pub(crate) fn parse_e_tag(e_tag: &str) -> Option<(u64, u64)> {
     let (inode, version) = e_tag.split_once('-')?;
-    Some((u64::from_str_radix(inode, 16).ok()?, u64::from_str_radix(version, 16).ok()?))
+    // Only what we would have written: a number has one form.
+    let number =
+        |text: &str| u64::from_str_radix(text, 16).ok().filter(|number| format!("{number:x}") == text);
+    Some((number(inode)?, number(version)?))
 }
 
 /// A file has none.

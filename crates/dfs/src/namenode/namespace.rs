@@ -25,6 +25,8 @@ mod concatenation;
 mod creation;
 mod deletion;
 mod draft;
+#[doc(hidden)]
+pub mod fuzzing;
 mod group;
 mod inode;
 mod leases;

@@ -211,7 +211,7 @@ fn measure(volume: &Volume, block: BlockId, name: SumName) -> Result<Files, Trou
 }
 
 /// The longest start of the data all chunks of which match a sum; of the last one a mark's will do.
-fn good_bytes(data: &File, data_path: &Path, sums: &SumFile) -> Result<Mark, Trouble> {
+pub(super) fn good_bytes(data: &File, data_path: &Path, sums: &SumFile) -> Result<Mark, Trouble> {
     let marks = sums.marks()?;
     let length = sums.file.metadata().map_err(|source| Trouble::reading("stat", &sums.path, source))?.len();
     let sum_count = length.saturating_sub(SUMS_START) / SUM_BYTES;

@@ -21,8 +21,8 @@ pub(super) const VERSION: u32 = 1;
 pub const SUMS_START: u64 = HEAD_BYTES as u64 + 2 * MARK_BYTES as u64;
 
 const MAGIC: [u8; 8] = *b"GRISTSUM";
-const HEAD_BYTES: usize = 48;
-const MARK_BYTES: usize = 16;
+pub(super) const HEAD_BYTES: usize = 48;
+pub(super) const MARK_BYTES: usize = 16;
 
 /// What a checksum file is about. Never changed in place: another head is another file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +147,7 @@ impl SumFile {
 }
 
 impl SumHead {
-    fn encode(&self) -> [u8; HEAD_BYTES] {
+    pub(super) fn encode(&self) -> [u8; HEAD_BYTES] {
         let mut bytes = [0; HEAD_BYTES];
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
@@ -160,7 +160,7 @@ impl SumHead {
         bytes
     }
 
-    fn decode(bytes: &[u8; HEAD_BYTES]) -> Result<SumHead, Fault> {
+    pub(super) fn decode(bytes: &[u8; HEAD_BYTES]) -> Result<SumHead, Fault> {
         if bytes[..8] != MAGIC || crc32c::crc32c(&bytes[..44]) != u32_at(bytes, 44) {
             return Err(Fault::Header);
         }
@@ -179,7 +179,7 @@ impl SumHead {
 }
 
 impl Mark {
-    fn encode(self, head: &SumHead) -> [u8; MARK_BYTES] {
+    pub(super) fn encode(self, head: &SumHead) -> [u8; MARK_BYTES] {
         let mut bytes = [0; MARK_BYTES];
         bytes[..8].copy_from_slice(&self.bytes.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.last_sum.to_le_bytes());
@@ -189,7 +189,7 @@ impl Mark {
     }
 
     /// The mark, if one was written.
-    fn decode(bytes: &[u8], head: &SumHead) -> Option<Mark> {
+    pub(super) fn decode(bytes: &[u8], head: &SumHead) -> Option<Mark> {
         let mark = Mark { bytes: u64_at(bytes, 0), last_sum: u32_at(bytes, 8) };
         (mark_sum(&bytes[..12], head) == u32_at(bytes, 12)).then_some(mark)
     }

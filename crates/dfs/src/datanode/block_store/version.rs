@@ -48,7 +48,7 @@ impl Version {
         sync_directory(root)
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let mut text = format!("gristmill-volume {LAYOUT_VERSION}\nvolume {}\n", self.volume);
         if let Some(Identity { cluster, worker }) = self.identity {
             text.push_str(&format!("cluster {cluster}\nworker {}\n", worker.0));
@@ -56,7 +56,7 @@ impl Version {
         text
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Version, StoreOpenError> {
+    pub(super) fn parse(text: &str, path: &Path) -> Result<Version, StoreOpenError> {
         let bad = |line| StoreOpenError::BadVersion { path: path.to_owned(), line };
         let mut lines = text.lines();
         let mut value = |number: usize, name: &str| {

@@ -8,6 +8,7 @@ use gristmill_proto::auth::Secret;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::mount::SmallDisk;
 use crate::patience::patiently;
 use crate::program::{Ended, Program, Running};
 
@@ -24,6 +25,8 @@ pub struct ClusterOptions {
     pub worker_args: Vec<&'static str>,
     /// Whether the cluster has a secret.
     pub secret: bool,
+    /// Who starves: `master` or `worker-0`, and the MiB of its disk. Only for processes that may mount.
+    pub small_disks: Vec<(&'static str, u64)>,
 }
 
 /// A running cluster. All its processes end with it.
@@ -32,6 +35,8 @@ pub struct Cluster {
     master: Option<Running>,
     address: String,
     workers: Vec<Option<Running>>,
+    // After the processes that write to them, before the directory they are mounted in.
+    _disks: Vec<SmallDisk>,
     dir: TempDir,
 }
 
@@ -62,7 +67,14 @@ impl Cluster {
             write_secret(&dir.path().join("secret"));
         }
         let workers = options.workers;
-        let mut cluster = Cluster { options, master: None, address: String::new(), workers: Vec::new(), dir };
+        let disks = options.small_disks.iter().map(|&(who, mib)| {
+            let path = dir.path().join(who);
+            fs::create_dir(&path).expect("a directory");
+            SmallDisk::of_mib(&path, mib).expect("whoever asks for small disks may mount")
+        });
+        let _disks = disks.collect();
+        let (master, address) = (None, String::new());
+        let mut cluster = Cluster { options, master, address, workers: Vec::new(), _disks, dir };
         cluster.start_master();
         for index in 0..workers {
             cluster.workers.push(None);

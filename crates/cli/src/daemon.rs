@@ -20,6 +20,8 @@ pub(crate) fn run<O, E: Error>(
     options: O,
     streams: &mut Streams<'_>,
 ) -> Exit {
+    // What a daemon keeps is read through it, with its permissions; other accounts of the machine have no business there.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let told = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         told(panic);

@@ -19,7 +19,9 @@ fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     let level = if gristmill_cli::is_daemon(&args) { LevelFilter::INFO } else { LevelFilter::WARN };
     let filter = EnvFilter::builder().with_default_directive(level.into()).with_env_var(LOG_VARIABLE);
-    tracing_subscriber::fmt().with_env_filter(filter.from_env_lossy()).with_writer(io::stderr).init();
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter.from_env_lossy()).with_writer(io::stderr);
+    subscriber.with_ansi(io::stderr().is_terminal()).init();
     let out = io::stdout();
     let mut streams = Streams {
         input: Box::new(io::stdin()),

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use gristmill_worker::{ADDRESS_FILE, WorkerError, WorkerOptions, run};
+use gristmill_worker::{ADDRESS_FILE, Role, WorkerError, WorkerOptions, run};
 use rustix::process::{Signal, getpid, kill_process};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -24,7 +24,9 @@ fn options(directory: &Path) -> WorkerOptions {
         lease_ms: 12_000,
         transfers: 16,
         copy_mib_per_s: 0,
+        ack_timeout_ms: 10_000,
         goodbye_ms: 1_000,
+        role: Role::Core,
     }
 }
 

@@ -163,14 +163,16 @@ impl Reading<'_> {
         Ok(report)
     }
 
-    /// Tells the block side once more what to expect of every block below a path.
+    /// Has the block side look again at every block below a path, and forget former failures to mend it.
     fn repair(&self, repair: &Repair) -> Result<Outcome, CallError> {
         let mut check = Check { path: repair.path.clone(), ..Check::default() };
         loop {
             let page = self.snapshot.check_page(self.reader.caller, &check)?;
-            let all = page.files.iter().flat_map(|file| &file.blocks);
-            let known: Vec<_> = all.map(|(block, record)| (*block, KnownBlock::from(*record))).collect();
-            self.state.blocks().expect(&known);
+            let mut blocks = self.state.blocks();
+            for (block, record) in page.files.iter().flat_map(|file| &file.blocks) {
+                blocks.repair(*block, &KnownBlock::from(*record));
+            }
+            drop(blocks);
             if page.last.is_empty() {
                 return Ok(done());
             }

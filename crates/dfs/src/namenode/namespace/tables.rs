@@ -1,5 +1,5 @@
-//! The tables of the store, byte by byte. Numbers are little endian in values and big endian in keys, so that keys
-//! sort as their numbers do.
+//! The tables of the store, byte by byte. Numbers are little endian in values, and big endian in keys of several parts,
+//! so that these sort as their numbers do; a key that is one number the store orders itself.
 //!
 //! ```text
 //!   entries   parent inode u64, name        -> inode x 2 + (1 if a directory) u64

@@ -166,7 +166,8 @@ impl World {
                 let event = Event::ReadSlice { worker, incarnation, report_id, first: 0 };
                 self.events.at(self.now_ms + 1, event);
             }
-            Order::Welcome(_) | Order::Refused(_) => {}
+            // The block side never sends these: they are the shell's.
+            Order::CheckReplica(_) | Order::Welcome(_) | Order::Refused(_) => {}
         }
     }
 

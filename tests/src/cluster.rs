@@ -114,7 +114,9 @@ impl Cluster {
         let listen = if self.address.is_empty() { "127.0.0.1:0" } else { &self.address };
         let data_dir = self.path("master");
         let mut program = Program::gristmill().arg("master").arg("--listen").arg(listen);
-        program = program.arg("--data-dir").arg(&data_dir).args(MASTER_ARGS).args(&self.options.master_args);
+        program =
+            program.arg("--data-dir").arg(&data_dir).args(defaults(&MASTER_ARGS, &self.options.master_args));
+        program = program.args(&self.options.master_args);
         self.master = Some(self.with_secret(program).start());
         let said = data_dir.join("address");
         patiently("the master to listen", || said.exists());
@@ -125,7 +127,10 @@ impl Cluster {
     pub fn start_worker(&mut self, index: usize) {
         let mut program =
             Program::gristmill().arg("worker").args(["--role", "core", "--master", &self.address]);
-        program = program.arg("--data-dir").arg(self.worker_dir(index)).args(WORKER_ARGS);
+        program = program
+            .arg("--data-dir")
+            .arg(self.worker_dir(index))
+            .args(defaults(&WORKER_ARGS, &self.options.worker_args));
         if !self.options.racks.is_empty() {
             program = program.args(["--rack", self.options.racks[index % self.options.racks.len()]]);
         }
@@ -234,6 +239,12 @@ impl Cluster {
             false => program,
         }
     }
+}
+
+/// The arguments of every story that this one does not set itself.
+fn defaults(all: &[&'static str], own: &[&str]) -> Vec<&'static str> {
+    let name = |arg: &str| arg.split('=').next().map(str::to_owned);
+    all.iter().copied().filter(|arg| !own.iter().any(|own| name(own) == name(arg))).collect()
 }
 
 fn write_secret(path: &Path) {

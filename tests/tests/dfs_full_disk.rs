@@ -66,18 +66,18 @@ fn a_full_disk_under_a_worker_sends_blocks_elsewhere() {
     if !can_mount() {
         return;
     }
-    // The small one has room for a few blocks of 1 MiB; the other for all.
-    let small_disks = vec![("worker-0", 6)];
+    // A worker takes a block while it has 64 MiB left for it: the small one takes some of 1 MiB, the other the rest.
+    let small_disks = vec![("worker-0", 80)];
     let cluster = Cluster::with(ClusterOptions { workers: 2, small_disks, ..ClusterOptions::default() });
     let client = cluster.client();
-    let bytes = noise(20 * MIB, 1);
+    let bytes = noise(60 * MIB, 1);
     put(&client, "/file", &bytes).expect("the other worker has room");
 
     let mut found = Vec::new();
     std::io::Read::read_to_end(&mut client.open("/file").expect("the file"), &mut found).expect("its bytes");
     assert!(found == bytes);
     let held = |worker| block_files(&cluster.worker_dir(worker)).len();
-    assert!(held(0) < 6 && held(0) + held(1) >= 20, "{} and {} blocks", held(0), held(1));
+    assert!(held(0) > 0 && held(0) < 20 && held(1) >= 40, "{} and {} blocks", held(0), held(1));
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn with_no_room_anywhere_the_writer_is_told_and_what_was_there_stays() {
     if !can_mount() {
         return;
     }
-    let small_disks = vec![("worker-0", 6)];
+    let small_disks = vec![("worker-0", 80)];
     let cluster = Cluster::with(ClusterOptions { workers: 1, small_disks, ..ClusterOptions::default() });
     let client = {
         let patience = std::time::Duration::from_secs(3);
@@ -95,7 +95,7 @@ fn with_no_room_anywhere_the_writer_is_told_and_what_was_there_stays() {
     };
     let small = noise(MIB / 2, 2);
     put(&client, "/small", &small).expect("there is room for this");
-    let error = put(&client, "/large", &noise(10 * MIB, 3)).expect_err("there is no room for that");
+    let error = put(&client, "/large", &noise(100 * MIB, 3)).expect_err("there is no room for that");
     assert!(error.to_string().contains("/large"), "{error}");
 
     let mut found = Vec::new();

@@ -3,30 +3,29 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The data files of finished blocks below a worker's data directory, sorted by name.
+/// The data files of finished blocks below a worker's data directory, by block.
 pub fn block_files(worker_dir: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    gather(worker_dir, &mut files);
-    files.retain(|path| {
-        let finished = path.components().any(|part| part.as_os_str() == "finished");
-        finished && path.extension().is_none_or(|extension| extension != "sum")
-    });
-    files.sort();
-    files
+    let mut blocks: Vec<(u64, PathBuf)> = Vec::new();
+    for shelf in paths(&worker_dir.join("blocks")) {
+        for sums in paths(&shelf).into_iter().filter(|path| path.extension().is_some_and(|end| end == "sum"))
+        {
+            let name = name(&sums);
+            let id = name.split('_').next().expect("there is a first part");
+            blocks.push((id.parse().expect("a block's number"), shelf.join(id)));
+        }
+    }
+    // A data file may be missing: that is one of the damages.
+    blocks.retain(|(_, data)| data.exists());
+    blocks.sort();
+    blocks.into_iter().map(|(_, data)| data).collect()
 }
 
 /// The file of checksums beside a data file.
 pub fn sums_of(data: &Path) -> PathBuf {
-    let name = data.file_name().expect("a block has a name").to_string_lossy().into_owned();
-    let id = name.split('_').next().expect("there is a first part").to_owned();
-    let dir = data.parent().expect("it lies in a directory");
-    let is_sums = |path: &PathBuf| {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        name.ends_with(".sum") && name.split(['_', '.']).next() == Some(&id)
-    };
-    let entries = fs::read_dir(dir).expect("a directory");
-    let found = entries.map(|entry| entry.expect("an entry").path()).find(is_sums);
-    found.expect("each block has its sums")
+    let id = name(data);
+    let beside = paths(data.parent().expect("it lies in a directory"));
+    let is_sums = |path: &PathBuf| name(path).ends_with(".sum") && name(path).split('_').next() == Some(&id);
+    beside.into_iter().find(is_sums).expect("each block has its sums")
 }
 
 /// Turns over one bit of a file.
@@ -36,14 +35,12 @@ pub fn flip_bit(file: &Path, byte: usize) {
     fs::write(file, bytes).expect("the file is ours");
 }
 
-fn gather(dir: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).expect("a directory") {
-        let entry = entry.expect("an entry");
-        let kind = entry.file_type().expect("a kind");
-        if kind.is_dir() {
-            gather(&entry.path(), files);
-        } else if kind.is_file() {
-            files.push(entry.path());
-        }
-    }
+fn name(path: &Path) -> String {
+    path.file_name().expect("it has a name").to_string_lossy().into_owned()
+}
+
+/// What is in a directory; nothing if there is none yet.
+fn paths(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    entries.map(|entry| entry.expect("an entry").path()).collect()
 }

@@ -8,6 +8,7 @@ use gristmill_proto::auth::Secret;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::mount::SmallDisk;
 use crate::patience::patiently;
 use crate::program::{Ended, Program, Running};
 
@@ -24,6 +25,8 @@ pub struct ClusterOptions {
     pub worker_args: Vec<&'static str>,
     /// Whether the cluster has a secret.
     pub secret: bool,
+    /// Who starves: `master` or `worker-0`, and the MiB of its disk. Only for processes that may mount.
+    pub small_disks: Vec<(&'static str, u64)>,
 }
 
 /// A running cluster. All its processes end with it.
@@ -32,6 +35,8 @@ pub struct Cluster {
     master: Option<Running>,
     address: String,
     workers: Vec<Option<Running>>,
+    // After the processes that write to them, before the directory they are mounted in.
+    _disks: Vec<SmallDisk>,
     dir: TempDir,
 }
 
@@ -47,6 +52,8 @@ const MASTER_ARGS: [&str; 8] = [
     "--block-mib=1",
 ];
 
+const WORKER_ARGS: [&str; 3] = ["--reserve-mib=1", "--lease-ms=2000", "--ack-timeout-ms=1000"];
+
 impl Cluster {
     /// A master and `workers` core workers, ready to be used.
     pub fn start(workers: usize) -> Cluster {
@@ -60,7 +67,14 @@ impl Cluster {
             write_secret(&dir.path().join("secret"));
         }
         let workers = options.workers;
-        let mut cluster = Cluster { options, master: None, address: String::new(), workers: Vec::new(), dir };
+        let disks = options.small_disks.iter().map(|&(who, mib)| {
+            let path = dir.path().join(who);
+            fs::create_dir(&path).expect("a directory");
+            SmallDisk::of_mib(&path, mib).expect("whoever asks for small disks may mount")
+        });
+        let _disks = disks.collect();
+        let (master, address) = (None, String::new());
+        let mut cluster = Cluster { options, master, address, workers: Vec::new(), _disks, dir };
         cluster.start_master();
         for index in 0..workers {
             cluster.workers.push(None);
@@ -111,7 +125,7 @@ impl Cluster {
     pub fn start_worker(&mut self, index: usize) {
         let mut program =
             Program::gristmill().arg("worker").args(["--role", "core", "--master", &self.address]);
-        program = program.arg("--data-dir").arg(self.worker_dir(index)).arg("--reserve-mib=1");
+        program = program.arg("--data-dir").arg(self.worker_dir(index)).args(WORKER_ARGS);
         if !self.options.racks.is_empty() {
             program = program.args(["--rack", self.options.racks[index % self.options.racks.len()]]);
         }
@@ -193,18 +207,19 @@ impl Cluster {
 
     /// A client of this process, as `user` of the tests.
     pub fn client(&self) -> DfsClient {
-        self.client_as(&whoami())
+        self.client_as(&ClientOptions::new(&self.address).user)
     }
 
     /// A client as another user.
     pub fn client_as(&self, user: &str) -> DfsClient {
-        DfsClient::connect(self.client_options(user)).expect("the master takes clients")
+        let options = ClientOptions { user: user.to_owned(), ..self.client_options() };
+        DfsClient::connect(options).expect("the master takes clients")
     }
 
     /// How a client of this process reaches the cluster.
-    pub fn client_options(&self, user: &str) -> ClientOptions {
+    pub fn client_options(&self) -> ClientOptions {
         let secret = self.options.secret.then(|| Secret::read(&self.path("secret")).expect("the secret"));
-        ClientOptions { secret, user: user.to_owned(), ..ClientOptions::new(&self.address) }
+        ClientOptions { secret, ..ClientOptions::new(&self.address) }
     }
 
     /// `gristmill fs`, to be given arguments.
@@ -219,11 +234,6 @@ impl Cluster {
             false => program,
         }
     }
-}
-
-/// Who runs the tests: the owner of the new file system's root.
-fn whoami() -> String {
-    std::env::var("USER").unwrap_or_else(|_| "root".to_owned())
 }
 
 fn write_secret(path: &Path) {

@@ -179,10 +179,14 @@ impl Ended {
 }
 
 /// The directory with the workspace's programs, built as this test is, once for each process. The whole workspace is
-/// built: single packages would get other features of the dependencies, and compile them again.
+/// built: single packages would get other features of the dependencies, and compile them again. Or the programs in
+/// `$GRISTMILL_PROGRAMS`, for long runs with the release build.
 fn binaries() -> &'static Path {
     static BINARIES: OnceLock<PathBuf> = OnceLock::new();
     BINARIES.get_or_init(|| {
+        if let Some(built) = std::env::var_os("GRISTMILL_PROGRAMS") {
+            return PathBuf::from(built);
+        }
         let test = std::env::current_exe().expect("a test is a file");
         // target/debug/deps/test
         let profile = test.parent().and_then(Path::parent).expect("a test lies in deps").to_owned();

@@ -157,7 +157,7 @@ impl<'c> Author<'c> {
         };
         let options = CreateOptions { parents: false, mode: 0o644, ..CreateOptions::default() };
         let done = self.acknowledged(|author| {
-            let writer = author.client.create(&author.full(&path), options.clone())?;
+            let writer = author.client.create(&author.full(&path), options)?;
             writer.finish().map(drop)
         });
         assert_eq!(done, expected, "create {path}");

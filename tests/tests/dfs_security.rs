@@ -32,16 +32,23 @@ fn a_secret_is_asked_of_clients_and_workers() {
     cluster.fs().args(["-cat", "/file"]).run().succeeded();
 
     let patience = Duration::from_secs(2);
-    let stranger =
-        ClientOptions { secret: None, connect_timeout: patience, ..cluster.client_options("root") };
+    let stranger = ClientOptions { secret: None, connect_timeout: patience, ..cluster.client_options() };
     let refused = DfsClient::connect(stranger).map(drop).expect_err("no secret, no file system");
     assert!(sentence(&refused).contains("secret"), "{}", sentence(&refused));
 
+    // A worker goes on trying: its master may only have been started with the wrong secret.
+    let home = cluster.path("stranger");
     let worker = Program::gristmill().args(["worker", "--role", "core", "--master", cluster.master()]);
-    let worker = worker.arg("--data-dir").arg(cluster.path("stranger")).start();
+    let worker = worker.env("GRISTMILL_LOG", "debug").arg("--data-dir").arg(&home).start();
+    patiently("the stranger to be up", || home.join("address").exists());
+    let heard = |client: &DfsClient| client.report().expect("a report").workers.len();
+    for file in 0..5 {
+        client.make_directory(&format!("/{file}"), false, 0o755).expect("the cluster goes on");
+        assert_eq!(heard(&client), 1, "the stranger is not counted");
+    }
+    worker.signal(rustix::process::Signal::TERM);
     let ended = worker.end();
-    assert!(!ended.status.success(), "a worker without the secret ends");
-    assert_eq!(client.report().expect("a report").workers.len(), 1, "and was never counted");
+    assert!(ended.stderr.contains("secret"), "and hears why: {}", ended.stderr);
 }
 
 fn sentence(error: &dyn std::error::Error) -> String {

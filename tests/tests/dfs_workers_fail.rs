@@ -28,7 +28,7 @@ fn get(client: &DfsClient, path: &str) -> Vec<u8> {
 
 /// A client that never reads a worker's files: all bytes come over the network.
 fn far_client(cluster: &Cluster) -> DfsClient {
-    let options = cluster.client_options("root");
+    let options = cluster.client_options();
     DfsClient::connect(ClientOptions { short_circuit: false, ..options }).expect("a client")
 }
 
@@ -102,7 +102,7 @@ fn a_worker_killed_at_any_stage_of_a_write_changes_nothing_of_the_file() {
 #[test]
 fn a_worker_that_stops_in_a_write_is_left_behind_and_its_ghost_is_refused() {
     let cluster = Cluster::start(3);
-    let options = cluster.client_options("root");
+    let options = cluster.client_options();
     let patience = std::time::Duration::from_secs(3);
     let client =
         DfsClient::connect(ClientOptions { pipeline_timeout: patience, ..options }).expect("a client");
@@ -227,7 +227,9 @@ fn a_last_bad_copy_is_reported_and_kept() {
     };
     assert!(error.to_string().contains("/file"), "{error}");
     patiently("the check to call it corrupt", || {
-        client.check("/").any(|problem| problem.expect("a page").kind() == Problem::Corrupt)
+        client.check("/").any(|page| {
+            page.expect("a page").problems.iter().any(|problem| problem.kind() == Problem::Corrupt)
+        })
     });
     assert!(file.exists(), "the last copy is kept, bad as it is");
     let check = cluster.fs().args(["fsck", "/"]).run();

@@ -109,7 +109,7 @@ impl Bench<'_> {
         self.ask(Request::Complete(Complete { inode, last: None })).await
     }
 
-    fn ask(&self, request: Request) -> impl Future<Output = Outcome<()>> + use<> {
+    fn ask(&self, request: Request) -> impl Future<Output = Outcome<()>> + use<'_> {
         let call = self.client.call_async(request);
         async move {
             call.await?;

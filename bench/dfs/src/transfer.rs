@@ -21,23 +21,18 @@ pub(crate) struct TransferOptions {
     /// Size of the file in MiB
     #[arg(long, default_value_t = 1300)]
     mib: u64,
-    /// Copies of each block; the local file it is compared with has one
-    #[arg(long, default_value_t = 1)]
-    replication: u32,
     /// Rounds; the middle one is printed, with the range
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// A directory on the disk that the worker uses
     #[arg(long)]
     scratch: PathBuf,
-    /// Only write
-    #[arg(long)]
-    write_only: bool,
 }
 
 /// What is written and read in one call.
 const PIECE_BYTES: usize = 1024 * 1024;
-const PATH: &str = "/benchmark-file";
+/// The file.
+pub(crate) const PATH: &str = "/benchmark-file";
 
 #[derive(Default)]
 struct Times {
@@ -60,10 +55,7 @@ pub(crate) fn run(options: &TransferOptions) -> Outcome<()> {
     let mut times = Times::default();
     for _ in 0..options.rounds {
         times.local_write.push(timed(|| write_local(&local, &piece, options.mib))?);
-        times.write.push(timed(|| write(&near, options.replication, &piece, options.mib))?);
-        if options.write_only {
-            continue;
-        }
+        times.write.push(timed(|| write(&near, 1, &piece, options.mib))?);
         times.local_read.push(timed(|| drain(File::open(&local)?, bytes))?);
         times.short_circuit.push(timed(|| drain(near.open(PATH)?, bytes))?);
         times.stream.push(stream(&piece, options.mib)?);
@@ -73,10 +65,8 @@ pub(crate) fn run(options: &TransferOptions) -> Outcome<()> {
     near.delete(PATH, false, true)?;
     println!("| work | rate | beside it | ratio of the times |\n|---|---|---|---|");
     row("write", &times.write, "local file, checksum, sync", &times.local_write, bytes);
-    if !options.write_only {
-        row("short-circuit read", &times.short_circuit, "local file", &times.local_read, bytes);
-        row("network read", &times.read, "bare TCP stream", &times.stream, bytes);
-    }
+    row("short-circuit read", &times.short_circuit, "local file", &times.local_read, bytes);
+    row("network read", &times.read, "bare TCP stream", &times.stream, bytes);
     Ok(())
 }
 
@@ -94,7 +84,7 @@ fn timed(work: impl FnOnce() -> Outcome<()>) -> Outcome<Duration> {
 }
 
 /// Bytes that are no pattern a disk could be clever with.
-fn piece() -> Vec<u8> {
+pub(crate) fn piece() -> Vec<u8> {
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
     let mut piece = Vec::with_capacity(PIECE_BYTES);
     while piece.len() < PIECE_BYTES {
@@ -119,7 +109,8 @@ fn write_local(path: &Path, piece: &[u8], mib: u64) -> Outcome<()> {
     Ok(())
 }
 
-fn write(client: &DfsClient, replication: u32, piece: &[u8], mib: u64) -> Outcome<()> {
+/// Writes the file anew, with `replication` copies.
+pub(crate) fn write(client: &DfsClient, replication: u32, piece: &[u8], mib: u64) -> Outcome<()> {
     let options = CreateOptions { overwrite: true, replication, ..CreateOptions::default() };
     let mut writer = client.create(PATH, options)?;
     for _ in 0..mib {

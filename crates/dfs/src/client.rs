@@ -31,6 +31,7 @@ mod request;
 mod verified;
 mod writer;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -38,6 +39,8 @@ use std::time::{Duration, Instant};
 use gristmill_proto::auth::Secret;
 use gristmill_proto::ids::{ClientId, ClusterId};
 use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::file_system::Access;
 
 pub use calls::RenameMode;
 use connection::{Connection, block_on};
@@ -71,8 +74,8 @@ pub struct ClientOptions {
     pub call_timeout: Duration,
     /// How long to go on asking while the master says "not yet", "safe mode" or "overloaded".
     pub retry_timeout: Duration,
-    /// How long a pipeline may go without an acknowledgement. Longer than workers give each other, so that they
-    /// can name the one that failed.
+    /// How long a pipeline of one worker may go without an acknowledgement; a fifth more for each further worker.
+    /// Longer than workers give each other, so that they can name the one that failed.
     pub pipeline_timeout: Duration,
     /// How long a replica may take for the next bytes of a read.
     pub read_timeout: Duration,
@@ -83,12 +86,10 @@ pub struct ClientOptions {
 impl ClientOptions {
     /// The defaults, for the user of this process on this machine.
     pub fn new(master: impl Into<String>) -> ClientOptions {
-        let named = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-        let uid = || format!("uid-{}", rustix::process::geteuid().as_raw());
         ClientOptions {
             master: master.into(),
             secret: None,
-            user: named.filter(|name| !name.is_empty()).unwrap_or_else(uid),
+            user: Access::from_environment().user,
             groups: Vec::new(),
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             connect_timeout: Duration::from_secs(15),
@@ -107,6 +108,12 @@ impl ClientOptions {
 #[derive(Clone)]
 pub struct DfsClient {
     inner: Arc<Inner>,
+}
+
+impl fmt::Debug for DfsClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DfsClient({} as {})", self.master(), self.inner.options.user)
+    }
 }
 
 struct Inner {

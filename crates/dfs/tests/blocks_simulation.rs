@@ -19,6 +19,7 @@ mod writer;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
 
+use gristmill_proto::ids::BlockId;
 use gristmill_proto::namespace::set_worker_state::State;
 
 use network::Event;
@@ -170,7 +171,10 @@ fn trouble(world: &World) -> Option<String> {
             // A liar may talk the master out of what it knew of the liar's own bad copies.
             let is_talked_away = node.lies && replica.rotten;
             if record.complete && has_good && !world.is_good(*block, replica) && !is_talked_away {
-                return Some(format!("node {worker} still has a bad copy of {block}: {replica:?}"));
+                let health = world.master.problems(BlockId(*block), &world::known(record));
+                return Some(format!(
+                    "node {worker} still has a bad copy of {block}: {replica:?}, {health:?}"
+                ));
             }
         }
     }

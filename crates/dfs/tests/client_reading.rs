@@ -274,7 +274,7 @@ fn errors_keep_their_sources() {
     cluster.master.down();
     let mut options = cluster.options();
     options.connect_timeout = std::time::Duration::from_millis(100);
-    let error = DfsClient::connect(options).err().expect("nobody there");
+    let error = DfsClient::connect(options).expect_err("nobody there");
     let source = std::error::Error::source(&error).expect("a source");
     let source = source.downcast_ref::<std::sync::Arc<ConnectError>>().map(|source| &**source);
     assert!(matches!(source, Some(ConnectError::Transport(_) | ConnectError::NotYet)), "{error:?}");

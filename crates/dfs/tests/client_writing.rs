@@ -70,7 +70,7 @@ fn a_file_of_some_blocks_is_on_all_workers() {
         let path = format!("/{piece}");
         let mut writer = create(&client, &path);
         write(&mut writer, &bytes, piece);
-        assert_eq!(writer.bytes(), bytes.len() as u64);
+        assert_eq!(writer.file_bytes(), bytes.len() as u64);
         let entry = writer.finish().expect("finished");
         assert_eq!((entry.bytes, entry.under_construction), (bytes.len() as u64, false));
         assert!(stored(&cluster, &path) == bytes, "in pieces of {piece}");

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use gristmill_dfs::file_system::Access;
 use gristmill_dfs::namenode::{Namenode, NamenodeOptions, NamenodeStartError};
 use gristmill_proto::auth::{BindError, Secret, SecretError, check_bind};
 use tokio::runtime::Builder;
@@ -84,7 +85,8 @@ pub fn run(options: MasterOptions) -> Result<(), MasterError> {
 
 fn namenode_options(options: &MasterOptions) -> NamenodeOptions {
     NamenodeOptions {
-        superuser: whoami(),
+        // Who starts the first master owns the file system.
+        superuser: Access::from_environment().user,
         replication: options.replication,
         block_bytes: options.block_mib * 1024 * 1024,
         cache_bytes: options.cache_mib * 1024 * 1024,
@@ -96,13 +98,6 @@ fn namenode_options(options: &MasterOptions) -> NamenodeOptions {
         trash_age_ms: options.trash_minutes * 60 * 1000,
         reserve_bytes: options.reserve_mib * 1024 * 1024,
     }
-}
-
-/// Who starts the first master owns the file system.
-fn whoami() -> String {
-    let named = ["GRISTMILL_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-    let uid = || format!("uid-{}", rustix::process::geteuid().as_raw());
-    named.filter(|name| !name.is_empty()).unwrap_or_else(uid)
 }
 
 async fn serve(options: &MasterOptions, data_dir: &DataDir, namenode: &Namenode) -> Result<(), MasterError> {

@@ -226,7 +226,7 @@ impl Connection {
             groups: self.options.groups.clone(),
             host: self.options.host.clone(),
         };
-        Outgoing { connection: self, stream, hello: Some(hello) }
+        Outgoing { connection: self, stream, hello: Some(hello), yielded: false }
     }
 
     /// Checks the greeting, and lets the calls go.
@@ -346,6 +346,8 @@ struct Outgoing {
     connection: Arc<Connection>,
     stream: u64,
     hello: Option<Hello>,
+    /// Others had their turn since the last message.
+    yielded: bool,
 }
 
 impl Stream for Outgoing {
@@ -355,10 +357,18 @@ impl Stream for Outgoing {
         if let Some(hello) = self.hello.take() {
             return Poll::Ready(Some(Calls { hello: Some(hello), ..Calls::default() }));
         }
-        let mut state = self.connection.lock();
-        if state.stream != self.stream {
+        let outgoing = &mut *self;
+        let mut state = outgoing.connection.lock();
+        if state.stream != outgoing.stream {
             return Poll::Ready(None);
         }
+        if state.open && state.exchange.has_unsent() && !outgoing.yielded {
+            // The answers that are here wake callers, whose next calls then leave with this message.
+            outgoing.yielded = true;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        outgoing.yielded = false;
         let calls = if state.open { state.exchange.next_batch() } else { Vec::new() };
         if calls.is_empty() {
             state.sender = Some(context.waker().clone());

@@ -44,6 +44,11 @@ impl<W> Exchange<W> {
         self.next_sequence += 1;
     }
 
+    /// Whether there is a call to send on the present stream.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.waiting.last_key_value().is_some_and(|(&last, _)| last >= self.unsent_from)
+    }
+
     /// The next calls to send on the present stream, in order; empty if all are on their way.
     pub(crate) fn next_batch(&mut self) -> Vec<Call> {
         let mut calls = Vec::new();

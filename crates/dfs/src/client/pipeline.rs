@@ -85,7 +85,7 @@ impl Pipeline {
         };
         let request =
             Request { token: opening.located.token.clone(), operation: Some(Operation::WriteBlock(write)) };
-        // Each further worker takes its time, and names a worse one before this side gives up.
+        // Each further worker takes its time, and is to be named by the one before it before this side gives up.
         let ready_timeout = opening.timeout + opening.timeout / 2 * rest.len() as u32;
         let opened = connect(&first.address, ready_timeout).and_then(|stream| {
             let doing = "asking for a pipeline";
@@ -103,7 +103,9 @@ impl Pipeline {
     }
 
     fn start(stream: TcpStream, opening: &Opening<'_>, first_sequence: u64) -> std::io::Result<Pipeline> {
-        stream.set_write_timeout(Some(opening.timeout))?;
+        let further = opening.located.replicas.len() as u32 - 1;
+        let timeout = opening.timeout + opening.timeout / 5 * further;
+        stream.set_write_timeout(Some(timeout))?;
         // Silence is judged by who waits: nothing is owed while nothing is sent.
         stream.set_read_timeout(None)?;
         let acks = Acks { next: first_sequence, at: Instant::now(), failure: None };
@@ -120,7 +122,7 @@ impl Pipeline {
             .name("dfs-acks".to_owned())
             .stack_size(THREAD_STACK_BYTES)
             .spawn(move || read_acks(&input, &told, &workers))?;
-        Ok(Pipeline { stream, first, board, thread: Some(thread), timeout: opening.timeout })
+        Ok(Pipeline { stream, first, board, thread: Some(thread), timeout })
     }
 
     /// Sends a packet. An error is that of the worker to blame.

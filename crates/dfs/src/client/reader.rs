@@ -48,13 +48,13 @@ impl FileReader {
     }
 
     /// How long it was when it was opened. A file that is being written is as long as its last sync.
-    pub fn bytes(&self) -> u64 {
+    pub fn file_bytes(&self) -> u64 {
         self.entry().bytes
     }
 
     /// Fills `buffer` with the bytes from `offset` on, or as much of it as the file has; says how much that was.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, DfsError> {
-        let end = self.bytes().min(offset.saturating_add(buffer.len() as u64));
+        let end = self.file_bytes().min(offset.saturating_add(buffer.len() as u64));
         let mut filled = 0;
         let mut position = offset;
         while position < end {
@@ -74,7 +74,7 @@ impl FileReader {
     /// From now on [`io::Read`] gives only these bytes of the file, and reads no further ahead.
     pub(crate) fn confine(&mut self, range: std::ops::Range<u64>) {
         self.position = range.start;
-        self.end = range.end.min(self.bytes());
+        self.end = range.end.min(self.file_bytes());
         self.ahead = None;
     }
 
@@ -93,7 +93,7 @@ impl FileReader {
 
     /// The block that holds the last byte, if there is one.
     pub(crate) fn last_block(&self) -> Result<Option<Arc<LocatedBlock>>, DfsError> {
-        self.bytes().checked_sub(1).map(|last| self.source.locations.block_at(last)).transpose()
+        self.file_bytes().checked_sub(1).map(|last| self.source.locations.block_at(last)).transpose()
     }
 
     fn read_on(&mut self, buffer: &mut [u8]) -> Result<usize, DfsError> {
@@ -126,7 +126,7 @@ impl io::Seek for FileReader {
         let position = match to {
             SeekFrom::Start(offset) => Some(offset),
             SeekFrom::Current(distance) => self.position.checked_add_signed(distance),
-            SeekFrom::End(distance) => self.bytes().checked_add_signed(distance),
+            SeekFrom::End(distance) => self.file_bytes().checked_add_signed(distance),
         };
         self.position = position.ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidInput, "a seek to before the start of the file")

@@ -54,7 +54,7 @@ pub struct FileWriter {
 
 impl FileWriter {
     /// Bytes of the file, with those that are not written out yet.
-    pub fn bytes(&self) -> u64 {
+    pub fn file_bytes(&self) -> u64 {
         self.writing.bytes
     }
 
@@ -182,7 +182,7 @@ struct Tail {
 impl Tail {
     fn read(client: &DfsClient, path: &str) -> Result<Tail, DfsError> {
         let reader = client.open(path)?;
-        let file_bytes = reader.bytes();
+        let file_bytes = reader.file_bytes();
         let Some(last) = reader.last_block()? else {
             return Ok(Tail { bytes: Vec::new(), end: None, file_bytes });
         };

@@ -97,7 +97,7 @@ impl Connection {
         let service = Arc::clone(&self.service);
         let mut patience = service.options.first_frame_timeout;
         loop {
-            let stop = || service.stop.load(Ordering::Acquire);
+            let stop = || service.ending.load(Ordering::Acquire);
             if self.inbound.wait(patience, stop) != Waited::Ready || self.request() == Next::Close {
                 return;
             }
@@ -129,7 +129,7 @@ impl Connection {
             tracing::warn!(peer = ?self.stream.peer_addr().ok(), error = %sentence(&error), "refused a request");
             return self.refuse(request_id, &refusal(&error));
         }
-        if service.stop.load(Ordering::Acquire) {
+        if service.ending.load(Ordering::Acquire) {
             return self.refuse(request_id, &RequestError::Ending.failure());
         }
         let Some(_transfer) = service.begin_transfer() else {

@@ -1,6 +1,6 @@
 //! A full report: every finished replica of this worker, in slices, on a stream of its own.
 
-use gristmill_proto::attendance::BlockReport;
+use gristmill_proto::attendance::{BlockReport, ReplicaInfo};
 use gristmill_proto::ids::{BlockId, Epoch, Incarnation, WorkerId};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -25,10 +25,13 @@ pub(crate) struct ReportHead {
 pub(crate) fn slices(store: BlockStore, head: ReportHead) -> ReceiverStream<BlockReport> {
     let (sender, receiver) = mpsc::channel(SLICES_WAITING);
     tokio::task::spawn_blocking(move || {
-        let mut first = 0;
+        let mut first = 0_u64;
         loop {
-            let slice = slice(&store, head, first);
-            let last = slice.last;
+            // Block 0 is none, so that nothing is missed before the first slice.
+            let replicas = store.replicas_after(BlockId(first.saturating_sub(1)), SLICE_REPLICAS);
+            let full = replicas.len() == SLICE_REPLICAS;
+            let last = replicas.last().filter(|_| full).map_or(u64::MAX, |replica| replica.block);
+            let slice = slice(head, (first, last), &replicas);
             // Nobody takes it: the stream has ended.
             if sender.blocking_send(slice).is_err() || last == u64::MAX {
                 return;
@@ -39,16 +42,12 @@ pub(crate) fn slices(store: BlockStore, head: ReportHead) -> ReceiverStream<Bloc
     ReceiverStream::new(receiver)
 }
 
-/// The slice that starts at `first`.
-fn slice(store: &BlockStore, head: ReportHead, first: u64) -> BlockReport {
-    // Block 0 is none, so that nothing is missed before the first slice.
-    let replicas = store.replicas_after(BlockId(first.saturating_sub(1)), SLICE_REPLICAS);
-    let full = replicas.len() == SLICE_REPLICAS;
-    let last = replicas.last().filter(|_| full).map_or(u64::MAX, |replica| replica.block);
+/// The replicas of all blocks from `first` to `last`, in order.
+fn slice(head: ReportHead, (first, last): (u64, u64), replicas: &[ReplicaInfo]) -> BlockReport {
     let mut before = 0;
-    let mut steps = Vec::with_capacity(replicas.len());
-    for replica in &replicas {
-        steps.push(replica.block - before);
+    let mut block_steps = Vec::with_capacity(replicas.len());
+    for replica in replicas {
+        block_steps.push(replica.block - before);
         before = replica.block;
     }
     BlockReport {
@@ -58,8 +57,28 @@ fn slice(store: &BlockStore, head: ReportHead, first: u64) -> BlockReport {
         incarnation: head.incarnation.0.to_vec().into(),
         first,
         last,
-        block_steps: steps,
+        block_steps,
         generations: replicas.iter().map(|replica| replica.generation).collect(),
         bytes: replicas.iter().map(|replica| replica.bytes).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn block_ids_go_as_steps() {
+        let (worker, incarnation) = (WorkerId(3), Incarnation([9; 16]));
+        let head = ReportHead { report_id: 1, epoch: Epoch(2), worker, incarnation };
+        let replicas = [(5, 1), (6, 2), (100, 3), (u64::MAX, 4)].map(|(block, generation)| ReplicaInfo {
+            block,
+            generation,
+            bytes: generation * 10,
+        });
+        let slice = slice(head, (4, u64::MAX), &replicas);
+        assert_eq!((slice.first, slice.last, slice.worker), (4, u64::MAX, 3));
+        assert_eq!(slice.block_steps, [5, 1, 94, u64::MAX - 100]);
+        assert_eq!((slice.generations, slice.bytes), (vec![1, 2, 3, 4], vec![10, 20, 30, 40]));
     }
 }

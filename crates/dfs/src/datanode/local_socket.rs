@@ -134,7 +134,7 @@ fn listen(listener: &UnixListener, service: &Arc<Service>) {
             Ok((stream, _unnamed)) => welcome(stream, service),
             // What `stop` makes of the listener.
             Err(error) if error.kind() == ErrorKind::InvalidInput => return,
-            Err(_) if service.stop.load(Ordering::Acquire) => return,
+            Err(_) if service.ending.load(Ordering::Acquire) => return,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a local connection");
                 std::thread::sleep(ACCEPT_PAUSE);
@@ -176,7 +176,7 @@ fn serve(stream: &UnixStream, service: &Arc<Service>) -> io::Result<()> {
     let mut inbound = Inbound::new(stream);
     let mut patience = service.options.first_frame_timeout;
     loop {
-        let stop = || service.stop.load(Ordering::Acquire);
+        let stop = || service.ending.load(Ordering::Acquire);
         if inbound.wait(patience, stop) != Waited::Ready {
             return Ok(());
         }

@@ -57,6 +57,11 @@ impl News {
         self.arrived.notify_one();
     }
 
+    /// There is more than was taken.
+    pub(crate) fn call_again(&self) {
+        self.arrived.notify_one();
+    }
+
     /// Waits until there may be news.
     pub(crate) async fn wait(&self) {
         self.arrived.notified().await;

@@ -79,7 +79,7 @@ impl Desk {
     fn carry_out(&self, epoch: Epoch, order: &Order) {
         // A later master may have come while it waited.
         let highest = self.service.standing.epoch();
-        if epoch < highest || self.service.stop.load(Ordering::Acquire) {
+        if epoch < highest || self.service.ending.load(Ordering::Acquire) {
             tracing::warn!(%epoch, %highest, ?order, "dropped an order");
             return;
         }

@@ -25,12 +25,17 @@ pub(crate) const THREAD_STACK_BYTES: usize = 256 << 10;
 /// After an error of the listener itself, such as too many open files: it must not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long connections may take to notice that they are to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// What all connections share.
 pub(crate) struct Service {
     pub(crate) store: BlockStore,
     pub(crate) standing: Arc<Standing>,
     pub(crate) options: BulkOptions,
-    /// Set when the worker ends.
+    /// Set when the worker ends: nothing new is begun,
+    pub(crate) ending: AtomicBool,
+    /// and later, what is still under way is left.
     pub(crate) stop: AtomicBool,
     /// Blocks being written.
     pub(crate) writers: AtomicU32,
@@ -68,6 +73,7 @@ impl BulkServer {
             store,
             standing,
             options,
+            ending: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             writers: AtomicU32::new(0),
             transfers: AtomicU32::new(0),
@@ -104,24 +110,18 @@ impl BulkServer {
     }
 
     /// Takes no more connections and requests, lets go of idle ones, and gives those at work `grace` to end. What is
-    /// unfinished then stays so. Returns how many connections are left.
+    /// unfinished then stays so. Returns how many connections do not end.
     pub fn stop(&self, grace: Duration) -> io::Result<u32> {
-        self.service.stop.store(true, Ordering::Release);
+        self.service.ending.store(true, Ordering::Release);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             // Wakes the accept call.
             rustix::net::shutdown(&*self.listener, rustix::net::Shutdown::Both)?;
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
-        let deadline = Instant::now() + grace;
-        let mut guests = self.service.guests();
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if guests.total == 0 || left.is_zero() {
-                return Ok(guests.total);
-            }
-            guests = self.service.left.wait_timeout(guests, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
+        let working = self.service.wait_until_empty(grace);
+        self.service.stop.store(true, Ordering::Release);
+        Ok(if working > 0 { self.service.wait_until_empty(STOP_TIMEOUT) } else { 0 })
     }
 }
 
@@ -148,6 +148,19 @@ impl Service {
     pub(crate) fn doubt(&self, block: BlockId, generation: Generation) {
         if let Err(error) = self.store.check(block, generation) {
             tracing::warn!(%block, error = %sentence(&error), "a replica in doubt");
+        }
+    }
+
+    /// Waits until no connection is left, no longer than `patience`. Returns how many there are.
+    fn wait_until_empty(&self, patience: Duration) -> u32 {
+        let deadline = Instant::now() + patience;
+        let mut guests = self.guests();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if guests.total == 0 || left.is_zero() {
+                return guests.total;
+            }
+            guests = self.left.wait_timeout(guests, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -195,10 +208,10 @@ impl Drop for Guest {
 }
 
 fn listen(listener: &TcpListener, service: &Arc<Service>) {
-    while !service.stop.load(Ordering::Acquire) {
+    while !service.ending.load(Ordering::Acquire) {
         match listener.accept() {
             Ok((stream, peer)) => welcome(stream, peer, service),
-            Err(_) if service.stop.load(Ordering::Acquire) => {}
+            Err(_) if service.ending.load(Ordering::Acquire) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a bulk connection");
                 std::thread::sleep(ACCEPT_PAUSE);

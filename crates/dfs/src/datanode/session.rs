@@ -32,6 +32,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 const REPORT_TIMEOUT: Duration = Duration::from_secs(120);
 /// Messages that gRPC has not taken yet.
 const NOTICES_WAITING: usize = 16;
+/// Messages about changes before a heartbeat gets its turn.
+const CHANGES_AT_ONCE: usize = 4;
 /// Orders of one message: the master sends some thousands of replicas to delete at once, not more.
 const ORDERS_BYTES_MAX: usize = 16 << 20;
 /// What a master may ask for.
@@ -233,9 +235,11 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         let epoch = self.attendance.standing.epoch();
-        while let Some(changes) = self.attendance.news.take_changes(epoch) {
+        for _ in 0..CHANGES_AT_ONCE {
+            let Some(changes) = self.attendance.news.take_changes(epoch) else { return Ok(()) };
             self.send(Kind::Changes(changes)).await?;
         }
+        self.attendance.news.call_again();
         Ok(())
     }
 

@@ -122,7 +122,7 @@ impl Standing {
         let heard_ms = self.heard_ms.load(Ordering::Acquire);
         let silent_ms = self.age_ms().saturating_sub(heard_ms);
         let lease_ms = self.lease.as_millis() as u64;
-        if heard_ms == 0 || silent_ms > lease_ms {
+        if heard_ms == 0 || silent_ms >= lease_ms {
             return Err(StandingError::Isolated { worker, silent_ms, lease_ms });
         }
         Ok(())

@@ -35,7 +35,7 @@ impl DfsStore {
                 return Err(DfsError::Refused { kind: Kind::NotFound, path: source, detail });
             }
             store.write_hidden(&written, |writer| {
-                let mut left = reader.bytes();
+                let mut left = reader.file_bytes();
                 let mut piece = vec![0; COPY_BYTES.min(left as usize)];
                 while left > 0 {
                     let bytes = left.min(piece.len() as u64) as usize;

@@ -186,7 +186,11 @@ impl Attending {
         let now_ms = self.state.clock.now_ms();
         let mut outbox = Outbox::default();
         let taken = match notice.notice {
-            Some(Kind::Heartbeat(heartbeat)) => self.state.blocks().heartbeat(self.from, &heartbeat, now_ms),
+            Some(Kind::Heartbeat(heartbeat)) => {
+                let taken = self.state.blocks().heartbeat(self.from, &heartbeat, now_ms);
+                self.state.answer_heartbeat(self.from);
+                taken
+            }
             Some(Kind::Stopped(stopped)) => {
                 self.state.blocks().stopped(self.from, &stopped, now_ms, &mut outbox)
             }

@@ -301,6 +301,12 @@ impl Blocks {
         }
     }
 
+    /// An operator asks that a block be looked at again: workers that failed its copies may be tried at once.
+    pub fn repair(&mut self, block: BlockId, known: &KnownBlock) {
+        self.copies.forget_setbacks(block.0);
+        self.expect(&[(block, *known)]);
+    }
+
     /// All blocks were handed to [`expect`](Blocks::expect): the number of complete blocks is now known exactly.
     pub fn expected_all(&mut self) {
         self.safety.expected_all();

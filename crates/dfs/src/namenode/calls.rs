@@ -25,6 +25,8 @@ use super::state::State;
 
 /// Calls of one stream that are not answered yet. A client that keeps to the protocol never has more.
 const CALLS_IN_FLIGHT_MAX: usize = 4096;
+/// The largest message of calls: a publication of very many names, with some room.
+const CALLS_BYTES_MAX: usize = 17 * 1024 * 1024;
 /// Answers are sent together up to about this size, well below what gRPC takes in one message.
 const ANSWERS_BYTES_MAX: usize = 1024 * 1024;
 /// Answers of one message, so that the first of them does not wait for long.
@@ -38,7 +40,7 @@ const GROUPS_MAX: usize = 64;
 
 /// The service, to be added to a gRPC server.
 pub(crate) fn service(state: Arc<State>, committer: CommitQueue) -> NamespaceServer<CallService> {
-    NamespaceServer::new(CallService { state, committer })
+    NamespaceServer::new(CallService { state, committer }).max_decoding_message_size(CALLS_BYTES_MAX)
 }
 
 /// Answers the calls of clients.

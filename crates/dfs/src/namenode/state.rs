@@ -168,6 +168,19 @@ impl State {
         }
     }
 
+    /// Tells a worker that it was heard, with no orders: its lease begins anew. One that does not take its orders is not
+    /// told, and stops taking blocks.
+    pub(crate) fn answer_heartbeat(&self, from: Attendant) {
+        let connections = lock(&self.connections);
+        let Some(connection) = connections.get(&from.worker).filter(|connection| connection.from == from)
+        else {
+            return; // Its stream was replaced, and ended with that.
+        };
+        if connection.orders.try_send(Orders { epoch: self.epoch().0, orders: Vec::new() }).is_err() {
+            tracing::debug!(worker = %from.worker, "a heartbeat is not answered: too many orders wait");
+        }
+    }
+
     /// Ends a worker's stream, saying why.
     pub(crate) fn refuse(&self, from: Attendant, refused: Refused) {
         tracing::warn!(worker = %from.worker, reason = refused.reason, detail = %refused.detail, "a worker was refused");

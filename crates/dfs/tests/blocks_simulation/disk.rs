@@ -84,7 +84,8 @@ impl Disk {
 
     pub(crate) fn settle(&mut self, block: u64, generation: u64, bytes: u64) -> Option<ReplicaInfo> {
         let replica = self.replicas.get_mut(&block)?;
-        if replica.bytes < bytes || replica.fence > generation || replica.generation > generation {
+        let is_newer = replica.fence > generation || replica.generation > generation;
+        if replica.bytes < bytes || is_newer || replica.noticed {
             return None;
         }
         (replica.generation, replica.bytes, replica.finished) = (generation, bytes, true);

@@ -17,7 +17,8 @@ impl World {
         let complete = self.namespace.get(&block).is_some_and(|record| record.complete);
         match self.below(20) {
             0..3 => self.crash(worker),
-            3..5 => self.cut_off(worker),
+            3 => self.cut_off(worker),
+            4 => self.get_stuck(worker),
             5..7 => self.break_stream(worker),
             7 if self.chance(300) => self.restart_master(),
             8..10 => self.rot(worker),
@@ -75,7 +76,9 @@ impl World {
         });
         let left = self.safe(block).saturating_sub(usize::from(is_good));
         let is_safe = record.complete && record.replication >= 2 && left >= 1 && !hidden;
-        self.namespace.get_mut(&block).expect("it was there").excused |= !is_safe;
+        let now_ms = self.now_ms;
+        let record = self.namespace.get_mut(&block).expect("it was there");
+        (record.excused, record.destroyed_ms) = (record.excused || !is_safe, now_ms);
     }
 
     fn rot(&mut self, worker: usize) {
@@ -94,6 +97,11 @@ impl World {
         self.count("cut off");
         self.nodes[worker].cut_off_until_ms = self.now_ms + 200 + self.below(20_000);
         self.nodes[worker].stream = None;
+    }
+
+    fn get_stuck(&mut self, worker: usize) {
+        self.count("stuck");
+        self.nodes[worker].stuck_until_ms = self.now_ms + 1_000 + self.below(25_000);
     }
 
     fn break_stream(&mut self, worker: usize) {
@@ -116,7 +124,9 @@ impl World {
         let hidden = self.nodes.iter().any(|node| {
             node.disk.replicas.get(&block).is_some_and(|replica| replica.rotten && !replica.noticed)
         });
-        if hidden {
+        // A master that is told to keep fewer may keep those that are gone, as long as it does not know.
+        let destroyed_ms = self.namespace[&block].destroyed_ms;
+        if hidden || (destroyed_ms > 0 && self.now_ms < destroyed_ms + 40_000) {
             return;
         }
         self.count("replication changed");
@@ -192,7 +202,7 @@ impl World {
             }
         }
         for worker in 0..self.nodes.len() {
-            self.nodes[worker].cut_off_until_ms = 0;
+            (self.nodes[worker].cut_off_until_ms, self.nodes[worker].stuck_until_ms) = (0, 0);
             self.start(worker);
             if self.nodes[worker].state == State::Maintenance {
                 self.nodes[worker].state = State::InService;

@@ -28,7 +28,7 @@ impl World {
             return;
         }
         self.events.at(self.now_ms + 1_000, Event::Beat { worker, incarnation });
-        if !self.reaches(worker) {
+        if !self.reaches(worker) || self.nodes[worker].stuck_until_ms > self.now_ms {
             return;
         }
         if self.nodes[worker].stream.is_none() {

@@ -29,6 +29,8 @@ pub(crate) struct Block {
     pub(crate) pipeline: Vec<WorkerId>,
     /// None: nobody writes it; if it is not complete it is in recovery.
     pub(crate) writer: Option<Writer>,
+    /// When chance last destroyed a copy: some time before the master knows.
+    pub(crate) destroyed_ms: u64,
     /// Chance destroyed so much of it that nothing is promised.
     pub(crate) excused: bool,
 }
@@ -44,6 +46,8 @@ pub(crate) struct Node {
     /// The number of its stream, if it has one.
     pub(crate) stream: Option<u64>,
     pub(crate) cut_off_until_ms: u64,
+    /// It does not beat, though its stream stands.
+    pub(crate) stuck_until_ms: u64,
     pub(crate) disk: Disk,
     pub(crate) rack: usize,
     pub(crate) state: State,
@@ -250,7 +254,7 @@ impl World {
         (0..self.nodes.len()).filter(|&worker| has(&self.nodes[worker])).collect()
     }
 
-    /// Good copies that no order on its way deletes.
+    /// Good copies that no order on its way deletes. Of a liar's copies the master may know nothing.
     pub(crate) fn safe(&self, block: u64) -> usize {
         let mut doomed = Vec::new();
         for event in self.events.iter() {
@@ -260,7 +264,8 @@ impl World {
                 doomed.push(*worker);
             }
         }
-        self.good(block).into_iter().filter(|worker| !doomed.contains(worker)).count()
+        let is_safe = |worker: &usize| !doomed.contains(worker) && !self.nodes[*worker].lies;
+        self.good(block).into_iter().filter(is_safe).count()
     }
 
     /// A delete is carried out: never may the last good copy go.

@@ -49,6 +49,7 @@ impl World {
             cut_to_bytes: None,
             pipeline: pipeline.clone(),
             writer: Some(writer),
+            destroyed_ms: 0,
             excused: false,
         };
         self.namespace.insert(block, record);

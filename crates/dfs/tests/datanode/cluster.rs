@@ -28,6 +28,7 @@ pub(crate) struct Cluster {
 pub(crate) struct Worker {
     pub(crate) id: WorkerId,
     pub(crate) store: BlockStore,
+    pub(crate) standing: Arc<Standing>,
     pub(crate) server: Arc<BulkServer>,
     pub(crate) changes: Arc<Mutex<Vec<Change>>>,
     directory: TempDir,
@@ -58,20 +59,12 @@ impl Cluster {
     }
 
     pub(crate) fn worker_of(&self, id: u64, options: BulkOptions, store: StoreOptions) -> Worker {
-        let directory = tempfile::tempdir().expect("a directory");
-        let store = BlockStore::open(&[directory.path().to_owned()], store).expect("a store");
-        let worker = WorkerId(id);
-        store.adopt(Identity { cluster: self.id, worker }).expect("a new store is nobody's");
-        let changes = Arc::new(Mutex::new(Vec::new()));
-        let ear = Arc::clone(&changes);
-        store.set_listener(Box::new(move |change| ear.lock().expect("no panic").push(change)));
-        let standing = Arc::new(Standing::new(LEASE));
-        standing.join(self.id, worker, self.key.clone());
-        assert!(standing.hear(Epoch(1)));
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let server = BulkServer::start(listener, store.clone(), standing, options);
-        let server = Arc::new(server.expect("a server"));
-        Worker { id: worker, store, server, changes, directory }
+        let worker = Worker::start(WorkerId(id), options, store, LEASE);
+        let identity = Identity { cluster: self.id, worker: worker.id };
+        worker.store.adopt(identity).expect("a new store is nobody's");
+        worker.standing.join(self.id, worker.id, self.key.clone());
+        assert!(worker.standing.hear(Epoch(1)));
+        worker
     }
 
     pub(crate) fn workers<const N: usize>(&self) -> [Worker; N] {
@@ -105,6 +98,20 @@ impl Cluster {
 }
 
 impl Worker {
+    /// A worker that is in no cluster yet.
+    pub(crate) fn start(id: WorkerId, options: BulkOptions, store: StoreOptions, lease: Duration) -> Worker {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = BlockStore::open(&[directory.path().to_owned()], store).expect("a store");
+        let changes = Arc::new(Mutex::new(Vec::new()));
+        let ear = Arc::clone(&changes);
+        store.set_listener(Box::new(move |change| ear.lock().expect("no panic").push(change)));
+        let standing = Arc::new(Standing::new(lease));
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let server = BulkServer::start(listener, store.clone(), Arc::clone(&standing), options);
+        let server = Arc::new(server.expect("a server"));
+        Worker { id, store, standing, server, changes, directory }
+    }
+
     pub(crate) fn address(&self) -> String {
         self.server.address().to_string()
     }
@@ -153,5 +160,5 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// Bytes that differ from chunk to chunk.
 pub(crate) fn content(bytes: usize) -> Vec<u8> {
-    (0..bytes).map(|at| (at as u64 * 0x9e37_79b9 >> 7) as u8).collect()
+    (0..bytes).map(|at| ((at as u64 * 0x9e37_79b9) >> 7) as u8).collect()
 }

@@ -123,9 +123,36 @@ fn the_counts_of_writers_go_up_and_down() {
     assert_eq!((first.server.writers(), second.server.writers()), (1, 1));
     assert_eq!(writer.write(0, b"done", 4, true), (4, None));
     super::cluster::eventually("nobody writes", || first.server.writers() + second.server.transfers() == 0);
-    // A stopped server takes nobody.
+    // A stopped server takes nobody, and lets idle ones go at once.
     assert_eq!(first.server.stop(std::time::Duration::from_secs(10)).expect("it stops"), 0);
     let mut client = writer.client;
     client.send(cluster.read_token(1), Operation::ReadBlock(ReadBlock::default()));
     assert!(client.reply().is_none(), "the connection is closed");
+}
+
+#[test]
+fn a_worker_that_ends_lets_writers_finish_but_not_begin() {
+    let cluster = Cluster::new();
+    let [first, second] = cluster.workers();
+    let data = content(3 * CHUNK);
+    let mut writer =
+        BlockWriter::open(&cluster, &first, write_block(1, 1, &[second.hop()])).expect("a pipeline");
+    assert_eq!(writer.write(0, &data[..CHUNK], CHUNK, false).1, None);
+    let mut idle = Client::connect(&first.address());
+    let server = first.server.clone();
+    let ending = std::thread::spawn(move || server.stop(super::cluster::PATIENCE));
+    // The listener is gone when it ends.
+    super::cluster::eventually("it ends", || std::net::TcpStream::connect(first.address()).is_err());
+    assert!(idle.reply().is_none(), "idle connections are closed");
+    assert_eq!(writer.write(CHUNK as u64, &data[CHUNK..], CHUNK, true), (data.len() as u64, None));
+    assert_eq!(ending.join().expect("no panic").expect("it stops"), 0);
+    assert_eq!(first.finished(1), Some((1, data.len() as u64)));
+
+    // One that does not finish is left after a while, with what was acked.
+    let mut writer = BlockWriter::open(&cluster, &second, write_block(2, 1, &[])).expect("a pipeline");
+    assert_eq!(writer.write(0, &data, CHUNK, false).1, None);
+    let left = second.server.stop(std::time::Duration::from_millis(50)).expect("it stops");
+    assert_eq!(left, 0);
+    assert_eq!(writer.client.ack(), None);
+    assert_eq!(second.replica(2), Some((Generation(1), data)));
 }

@@ -26,7 +26,7 @@ fn files_of(worker: &Worker) -> Vec<PathBuf> {
 }
 
 /// The data file (or the sums) of a block.
-fn file_of(worker: &Worker, block: u64, sums: bool) -> PathBuf {
+pub(crate) fn file_of(worker: &Worker, block: u64, sums: bool) -> PathBuf {
     let is_it = |path: &PathBuf| {
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
         if sums { name.starts_with(&format!("{block}_")) } else { name == block.to_string() }

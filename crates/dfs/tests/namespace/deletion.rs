@@ -5,7 +5,7 @@ use gristmill_dfs::namenode::namespace::{Action, Effect, TRASH_BUCKETS_PER_ACTIO
 use gristmill_proto::namespace::call::Request;
 use gristmill_proto::namespace::failure::Kind;
 use gristmill_proto::namespace::rename::Mode;
-use gristmill_proto::namespace::{Deleted, ExpungeTrash, SetMode, answer::Outcome};
+use gristmill_proto::namespace::{Deleted, ExpungeTrash, SetMode, SetOwner, answer::Outcome};
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -139,6 +139,22 @@ fn names_that_clash_in_the_trash_are_told_apart() {
         story.write(&root(), &long, &[]);
         assert!(story.stat(&trash(&story, &root(), &long)).is_some());
     }
+}
+
+#[test]
+fn trash_is_not_put_where_somebody_lies_in_wait() {
+    let story = Story::new();
+    story.ok(&root(), Request::SetMode(SetMode { path: "/".to_owned(), mode: 0o777 }));
+    story.mkdir(&bob(), "/.trash/ada");
+    story.write(&ada(), "/file", &[1]);
+    assert_eq!(story.refused(&ada(), delete("/file", false, false)), Kind::AlreadyExists);
+    let of_root = SetOwner { path: "/.trash".to_owned(), owner: "root".to_owned(), group: String::new() };
+    story.ok(&root(), Request::SetOwner(of_root));
+    story.ok(&bob(), Request::SetMode(SetMode { path: "/.trash/ada".to_owned(), mode: 0o777 }));
+    let path = trash(&story, &ada(), "/file");
+    let home = path.split('/').take(3).collect::<Vec<_>>().join("/");
+    assert!(home.starts_with("/.trash/ada."), "{path}");
+    assert_eq!(story.stat(&home).map(|home| (home.owner, home.mode)), Some(("ada".to_owned(), 0o700)));
 }
 
 #[test]

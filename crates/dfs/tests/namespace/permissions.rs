@@ -6,7 +6,9 @@ use gristmill_proto::namespace::answer::Outcome;
 use gristmill_proto::namespace::call::Request;
 use gristmill_proto::namespace::failure::Kind;
 use gristmill_proto::namespace::rename::Mode;
-use gristmill_proto::namespace::{List, Locate, Publish, SetMode, SetOwner, Stat, Summarize, publish::Move};
+use gristmill_proto::namespace::{
+    Concat, List, Locate, Publish, SetMode, SetOwner, Stat, Summarize, publish::Move,
+};
 
 fn own(story: &Story, path: &str, owner: &str, group: &str, mode: u32) {
     let path = path.to_owned();
@@ -73,6 +75,19 @@ fn outsiders_neither_pass_nor_write() {
     let dev = caller("eve", &["dev"], 5);
     assert_eq!(kind(&story.read(&dev, Request::Stat(Stat { path }))), None);
     assert_eq!(story.refused(&dev, create("/ada/new")), Kind::PermissionDenied);
+}
+
+#[test]
+fn whoever_joins_files_must_be_allowed_to_read_them() {
+    let story = houses();
+    story.write(&ada(), "/shared/secret", &[5]);
+    story.ok(&ada(), Request::SetMode(SetMode { path: "/shared/secret".to_owned(), mode: 0o600 }));
+    story.write(&bob(), "/shared/of-bob", &[1]);
+    let concat =
+        |to: &str, from: &str| Request::Concat(Concat { to: to.to_owned(), from: vec![from.to_owned()] });
+    assert_eq!(story.refused(&bob(), concat("/shared/of-bob", "/shared/secret")), Kind::PermissionDenied);
+    assert_eq!(story.refused(&bob(), concat("/shared/secret", "/shared/of-bob")), Kind::PermissionDenied);
+    story.ok(&ada(), concat("/shared/secret", "/shared/of-bob"));
 }
 
 #[test]

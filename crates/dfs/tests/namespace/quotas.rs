@@ -140,4 +140,10 @@ fn the_trash_is_outside() {
     story.create(&root(), "/q/file");
     story.ok(&root(), delete("/q/file", false, false));
     story.create(&root(), "/q/file");
+    // In the trash the quota of what is deleted is in nobody's way.
+    story.ok(&root(), delete("/q", true, false));
+    for name in ["a", "b", "c"] {
+        story.write(&root(), &format!("/q/{name}"), &[]);
+        story.ok(&root(), delete(&format!("/q/{name}"), false, false));
+    }
 }

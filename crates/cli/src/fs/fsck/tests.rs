@@ -218,7 +218,7 @@ fn what_is_beyond_repair_is_moved_or_deleted_on_demand_only() {
             .finish()
             .unwrap();
     };
-    ["d/moved", "d/deleted", "d/kept"].map(create);
+    ["d/moved", "d/deleted", "d/kept"].iter().for_each(|name| create(name));
     let target = Target { status: fs.stat(&home).unwrap(), fs: fs.clone() };
     let broken = |path: &str| Findings { broken: BTreeSet::from([path.to_owned()]), ..Findings::default() };
     for (options, path) in

@@ -19,11 +19,7 @@ pub(super) struct DfsReader {
 
 impl DfsReader {
     pub(super) fn new(reader: client::FileReader) -> DfsReader {
-        DfsReader {
-            bytes: client::FileReader::bytes(&reader),
-            reader: RefCell::new(reader),
-            end: Cell::new(0),
-        }
+        DfsReader { bytes: reader.file_bytes(), reader: RefCell::new(reader), end: Cell::new(0) }
     }
 }
 

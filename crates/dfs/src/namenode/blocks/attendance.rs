@@ -102,7 +102,7 @@ impl Blocks {
         let until_ms = self.now_ms + self.options.maintenance_limit_ms;
         let worker = &mut self.roster[slot];
         worker.service = match (state, worker.service) {
-            (State::InService, _) => Service::InService,
+            (State::InService, _) => Service::Serving,
             (State::Decommission, leaving @ (Service::Decommissioning { .. } | Service::Decommissioned)) => {
                 leaving
             }
@@ -138,6 +138,8 @@ impl Blocks {
         if !worker.is_up() {
             (worker.connected, worker.presence) = (true, Presence::Live);
             self.roster.recount();
+            // Its replicas are sure again.
+            self.sweep.want();
         }
         Ok(slot)
     }
@@ -155,7 +157,7 @@ impl Blocks {
             if let Service::Maintenance { until_ms } = worker.service
                 && until_ms <= self.now_ms
             {
-                worker.service = Service::InService;
+                worker.service = Service::Serving;
                 (changed, _) = (true, self.sweep.want());
             }
             let silent_ms = self.now_ms.saturating_sub(worker.heard_ms);
@@ -196,7 +198,8 @@ impl Blocks {
         }
         let own = ClusterId::from_wire(&register.cluster_id) == Some(self.cluster);
         // An id was given out by some master: that of its cluster.
-        if !own && !(register.cluster_id.is_empty() && register.worker == 0) {
+        let is_new = register.cluster_id.is_empty() && register.worker == 0;
+        if !own && !is_new {
             let detail = format!("this is cluster {}, the worker's disks are of another", self.cluster);
             return Err(refused(Reason::WrongCluster, detail));
         }

@@ -11,8 +11,8 @@ use super::placement::{Wish, choose};
 use super::roster::{Slot, Standing};
 use super::{Blocks, Outbox};
 
-/// Blocks looked at in a tick: some milliseconds.
-const EXAMINED_A_TICK_MAX: usize = 10_000;
+/// Blocks looked at in a tick: some milliseconds, even if there are a thousand workers and nothing can be done.
+const EXAMINED_A_TICK_MAX: usize = 2_000;
 /// A copy costs at least so much of a worker's budget, however short the block is.
 const COPY_COST_MIN_BYTES: u64 = 4 << 20;
 /// The time a copy may take is doubled at most so often.
@@ -187,7 +187,7 @@ impl Blocks {
         }
         let mut attempt = Attempt::Stuck;
         for _ in under_way..wanted {
-            let Some(source) = self.choose_source(block, &holders) else { break };
+            let Some(source) = self.choose_source(block, &holders, bytes) else { break };
             if !self.may_send(source, bytes) {
                 return Attempt::UnderWay;
             }
@@ -203,12 +203,13 @@ impl Blocks {
     }
 
     /// The least busy of the good holders; leaving ones first, as they do nothing else; those that failed last.
-    fn choose_source(&self, block: u64, holders: &[Slot]) -> Option<Slot> {
+    fn choose_source(&self, block: u64, holders: &[Slot], bytes: u64) -> Option<Slot> {
         let failed = self.copies.setbacks.get(&block).map_or(&[][..], |setback| &setback.sources);
         let sources = holders.iter().copied().filter(|&slot| self.roster[slot].is_up());
         sources.min_by_key(|slot| {
             let worker = &self.roster[*slot];
-            (failed.contains(slot), worker.standing() != Standing::Draining, worker.outgoing_bytes, *slot)
+            let stays = worker.standing() != Standing::Draining;
+            (failed.contains(slot), !self.may_send(*slot, bytes), stays, worker.outgoing_bytes, *slot)
         })
     }
 

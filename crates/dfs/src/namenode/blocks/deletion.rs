@@ -71,6 +71,20 @@ impl Blocks {
         }
     }
 
+    /// Whether this replica, which turned out to be bad, is to be deleted anyway.
+    pub(super) fn is_doomed_bad(&mut self, slot: Slot, replica: ReplicaInfo) -> bool {
+        match self.roster[slot].deletions.get_mut(&replica.block) {
+            Some(deletion) if replica.generation <= deletion.generation => {
+                // It was good, and must not be taken back as such.
+                if deletion.why == Why::Excess {
+                    deletion.why = Why::Bad;
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// The worker says that it has no replica of this generation, or an older one.
     pub(super) fn confirm_deletion(&mut self, slot: Slot, block: u64, generation: u64) {
         let worker = &mut self.roster[slot];
@@ -196,21 +210,19 @@ impl Blocks {
         };
         let (wanted, generation) = (entry.replication(), entry.generation());
         let enough = match deletion.why {
-            Why::Unwanted => true,
             Why::Excess => self.sure_holders(block).len() as u32 >= wanted.max(1),
-            Why::Bad => self.verified(block) > 0,
+            Why::Bad | Why::Unwanted => self.verified(block) > 0,
         };
         if !enough {
             self.take_back(slot, block, deletion);
             return false;
         }
         let spares_good = deletion.generation < generation || !self.map.holders(block).contains(&slot);
-        let is_last = deletion.why != Why::Unwanted && self.verified(block) == 0;
-        assert!(spares_good && !is_last, "the last good replica of block {block} would go");
+        assert!(spares_good && self.verified(block) > 0, "the last good replica of block {block} would go");
         true
     }
 
-    /// The replica counts again for what it is.
+    /// The replica counts again for what it is. What may be left of a copy is for the worker's next report to tell.
     fn take_back(&mut self, slot: Slot, block: u64, deletion: Deletion) {
         self.roster[slot].deletions.remove(&block);
         // It has a newer one already.
@@ -223,6 +235,9 @@ impl Blocks {
             return;
         }
         let Some(entry) = self.map.get(block) else { return };
+        if why == Why::Unwanted {
+            return;
+        }
         let is_same = generation == entry.generation() && bytes == entry.bytes();
         let replica = ReplicaInfo { block, generation, bytes };
         match why {

@@ -151,7 +151,7 @@ impl Blocks {
         let readable: Vec<Slot> =
             holders.iter().copied().filter(|&slot| self.roster[slot].is_readable()).collect();
         let bad = self.bad.get(&block.0).map_or(&[][..], Vec::as_slice);
-        let flawed = bad.iter().filter(|bad| bad.flaw != Flaw::Stale).count();
+        let flawed = bad.iter().filter(|bad| matches!(bad.flaw, Flaw::Wrong | Flaw::Rotten)).count();
         let counts = self.counts(holders);
         let mut problems = Vec::new();
         match (readable.len(), bad.len()) {

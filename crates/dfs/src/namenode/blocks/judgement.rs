@@ -24,14 +24,14 @@ pub(super) enum Flaw {
     Wrong,
     /// Its worker, or a reader, found it damaged or gone. Only a new replica there mends this.
     Rotten,
-    /// The same of a replica of another generation. Its worker may not list it, but if it lists a good one, that counts.
-    RottenOther,
+    /// Damaged too but of another generation, or never finished. If its worker lists a good one, that counts.
+    Hidden,
 }
 
 impl Flaw {
-    /// Whether it was announced, so that it may be there though its worker does not list it.
+    /// Whether it may be there though its worker does not list it.
     pub(super) fn may_be_unlisted(self) -> bool {
-        matches!(self, Flaw::Rotten | Flaw::RottenOther)
+        matches!(self, Flaw::Rotten | Flaw::Hidden)
     }
 }
 
@@ -151,16 +151,16 @@ impl Blocks {
                 open.former.push((from.worker, replica.generation));
                 continue;
             }
-            let doomed = |of: &super::deletion::Deletion| replica.generation <= of.generation;
-            let stale = replica.generation < known.generation.0;
-            if self.roster[slot].deletions.get(&block).is_some_and(doomed)
-                || (stale && self.map.holders(block).contains(&slot))
-            {
+            if self.is_doomed_bad(slot, replica) {
+                continue;
+            }
+            let is_late = replica.generation < known.generation.0;
+            if is_late && self.map.holders(block).contains(&slot) {
                 continue;
             }
             // Only of the good one we believe that it must not be taken for good again.
             let is_current = replica.generation == known.generation.0;
-            self.set_bad(slot, replica, if is_current { Flaw::Rotten } else { Flaw::RottenOther });
+            self.set_bad(slot, replica, if is_current { Flaw::Rotten } else { Flaw::Hidden });
             self.review(block);
         }
         Ok(())

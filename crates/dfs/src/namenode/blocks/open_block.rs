@@ -219,7 +219,7 @@ impl Blocks {
         }
         for &(worker, generation) in &open.former {
             let Some(slot) = self.roster.slot(worker).filter(|&slot| !has_finished(slot)) else { continue };
-            self.set_bad(slot, ReplicaInfo { block, generation, bytes: 0 }, Flaw::Stale);
+            self.set_bad(slot, ReplicaInfo { block, generation, bytes: 0 }, Flaw::Hidden);
         }
     }
 

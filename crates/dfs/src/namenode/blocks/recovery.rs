@@ -221,12 +221,15 @@ impl Blocks {
         }
     }
 
-    /// A worker came back: it may not have heard.
+    /// A worker came back: it may not have heard, or have lost what was not synced.
     pub(super) fn ask_again(&mut self, worker: WorkerId, out: &mut Outbox) {
-        for recovery in self.recoveries.values() {
-            match (&recovery.phase, recovery.asked.get(&worker), recovery.decided) {
-                (Phase::Asking, Some(None), _) => out.orders.push((worker, recovery.stop_writer())),
-                (Phase::Settling(chosen), _, Some(decided)) if chosen.contains(&worker) => {
+        for recovery in self.recoveries.values_mut() {
+            match (&recovery.phase, recovery.decided) {
+                (Phase::Asking, _) if recovery.asked.contains_key(&worker) => {
+                    recovery.asked.insert(worker, None);
+                    out.orders.push((worker, recovery.stop_writer()));
+                }
+                (Phase::Settling(chosen), Some(decided)) if chosen.contains(&worker) => {
                     out.orders.push((worker, recovery.settle(decided)));
                 }
                 _ => {}
@@ -288,16 +291,22 @@ impl Blocks {
                 recovery.phase = Phase::Done;
                 out.decisions.push(Decision::Recovered { inode, block: id, generation, bytes: 0 });
             }
-            Choice::Fail => {
-                self.recoveries.remove(&block);
-                out.decisions.push(Decision::RecoveryFailed { inode, block: id, generation });
-            }
+            Choice::Fail => self.fail_recovery(block, out),
+            // Whoever settled does not answer; a newer generation makes what it has stale.
+            Choice::Wait if is_overdue && recovery.decided.is_some() => self.fail_recovery(block, out),
             Choice::Wait if is_overdue => {
                 let attempts = recovery.attempts + 1;
                 self.ask_all_again(block, out);
                 out.decisions.push(Decision::RecoveryWaits { inode, block: id, attempts });
             }
             Choice::Wait => {}
+        }
+    }
+
+    fn fail_recovery(&mut self, block: u64, out: &mut Outbox) {
+        if let Some(recovery) = self.recoveries.remove(&block) {
+            let RecoveryWanted { inode, block, generation, .. } = recovery.wanted;
+            out.decisions.push(Decision::RecoveryFailed { inode, block, generation });
         }
     }
 

@@ -257,7 +257,7 @@ impl Blocks {
                 open.drop_slot(slot);
             }
         }
-        // A rotten replica may be kept by its worker and not listed, as long as that worker lives.
+        // What may be there unlisted is remembered as long as its worker's process lives.
         let born_ms = self.roster[slot].born_ms;
         let bad: Vec<u64> = self.bad.range(first..=last).map(|(&block, _)| block).collect();
         for block in bad.into_iter().filter(|&block| is_unlisted(block)) {

@@ -21,7 +21,7 @@ const RETIRED_MAX: usize = 8;
 /// What an operator wants of a worker, and how far it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Service {
-    InService,
+    Serving,
     /// Its replicas are copied elsewhere. `pass`: the first pass over all blocks that began since.
     Decommissioning {
         pass: u64,
@@ -120,7 +120,7 @@ impl Worker {
             host: 0,
             rack: 0,
             volumes: Vec::new(),
-            service: Service::InService,
+            service: Service::Serving,
             presence: Presence::Lost,
             connected: false,
             heard_ms: 0,
@@ -150,8 +150,8 @@ impl Worker {
             Service::Maintenance { .. } => Standing::Counted,
             _ if lost => Standing::Gone,
             Service::Decommissioning { .. } | Service::Decommissioned => Standing::Draining,
-            Service::InService if self.is_up() && self.fresh => Standing::Sure,
-            Service::InService => Standing::Counted,
+            Service::Serving if self.is_up() && self.fresh => Standing::Sure,
+            Service::Serving => Standing::Counted,
         }
     }
 
@@ -167,7 +167,7 @@ impl Worker {
 
     /// Whether new replicas may be put on it, if there is room.
     pub(super) fn takes_replicas(&self) -> bool {
-        self.is_up() && self.service == Service::InService
+        self.is_up() && self.service == Service::Serving
     }
 
     /// Used bytes in thousandths of the capacity.
@@ -205,9 +205,9 @@ impl Worker {
             (Service::Decommissioned, _) => "decommissioned",
             (Service::Decommissioning { .. }, _) => "decommissioning",
             (Service::Maintenance { .. }, _) => "maintenance",
-            (Service::InService, Presence::Live) => "live",
-            (Service::InService, Presence::Suspect) => "suspect",
-            (Service::InService, Presence::Lost) => "lost",
+            (Service::Serving, Presence::Live) => "live",
+            (Service::Serving, Presence::Suspect) => "suspect",
+            (Service::Serving, Presence::Lost) => "lost",
         };
         let state = if self.presence == Presence::Lost { "lost" } else { state };
         namespace::WorkerReport {

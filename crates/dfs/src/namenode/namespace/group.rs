@@ -49,7 +49,9 @@ impl Group<'_> {
                 }
                 Ok(applied)
             }
-            Known::Answered(outcome) => Ok(Applied { outcome, effects: Vec::new(), replayed: true }),
+            Known::Answered(outcome) => {
+                Ok(Applied { outcome: *outcome, effects: Vec::new(), replayed: true })
+            }
             Known::Settled => {
                 Ok(refused(id, Kind::InvalidArgument, "the client has said that it is done with this call"))
             }

@@ -16,7 +16,7 @@ pub enum StoreError {
         doing: &'static str,
         /// The store's reason.
         #[source]
-        source: redb::Error,
+        source: Box<redb::Error>,
     },
     /// A record is not what the tables say it must be.
     #[error("the namespace is damaged: {what} {id} {how}")]
@@ -40,7 +40,7 @@ macro_rules! from_redb {
     ($($error:ident while $doing:literal),*) => {
         $(impl From<redb::$error> for StoreError {
             fn from(source: redb::$error) -> StoreError {
-                StoreError::Store { doing: $doing, source: source.into() }
+                StoreError::Store { doing: $doing, source: Box::new(source.into()) }
             }
         })*
     };

@@ -28,7 +28,7 @@ pub(super) enum Known {
     /// It never came.
     New,
     /// It came, and this was the answer.
-    Answered(Outcome),
+    Answered(Box<Outcome>),
     /// The client has said that it is done with it.
     Settled,
     /// Too many answers of this client are kept to keep one more.
@@ -63,7 +63,7 @@ impl<'t> Sessions<'t> {
             let answer =
                 answer.map_err(|problem| StoreError::damaged("the answer to call", id.sequence, problem))?;
             let none = || StoreError::damaged("the answer to call", id.sequence, "is empty");
-            return Ok(Known::Answered(answer.outcome.ok_or_else(none)?));
+            return Ok(Known::Answered(Box::new(answer.outcome.ok_or_else(none)?)));
         }
         Ok(if row.kept >= ANSWERS_PER_CLIENT_MAX { Known::Full } else { Known::New })
     }

@@ -7,9 +7,9 @@ use gristmill_proto::namespace::answer::Outcome;
 use gristmill_proto::namespace::failure::Kind;
 
 use super::change::{Call, Change};
-use super::inode::new_directory;
+use super::inode::{directory, new_directory};
 use super::paths::{NAME_BYTES_MAX, check_name, join};
-use super::quota::Usage;
+use super::quota::{Usage, quota};
 use super::refusal::{already_exists, refuse};
 use super::tables::{Child, ROOT};
 use super::tree::{Place, Tree};
@@ -21,6 +21,8 @@ pub const TRASH: &str = "/.trash";
 const TRASH_MODE: u32 = 0o755;
 /// Of all below: deleted things are as private as their user can wish.
 const USER_MODE: u32 = 0o700;
+/// How many directories are above the trash of a user. A quota there, or higher, is somebody's will.
+const HOMES_DEPTH: usize = 2;
 /// Names that are tried for something that is deleted again and again under one name in one hour.
 const NAMES_TRIED_MAX: usize = 1000;
 
@@ -36,6 +38,12 @@ impl Change<'_> {
         let root = self.expect(ROOT)?;
         let (mut above, mut path) = (vec![ROOT], String::from("/"));
         let owners = (root.owner.as_str(), root.group.as_str());
+        if let Some(child) = self.child(ROOT, &TRASH[1..])?
+            && (!child.is_directory || self.expect(child.id)?.owner != root.owner)
+        {
+            let detail = "it is no directory of the superuser: skip the trash, or have it removed";
+            return Err(refuse(Kind::AlreadyExists, TRASH, detail));
+        }
         self.enter(call, &mut above, &mut path, (&TRASH[1..], id), owners, TRASH_MODE)?;
         let owners = (user, root.group.as_str());
         let hour = hour_of(call.now_ms);
@@ -43,14 +51,15 @@ impl Change<'_> {
             self.enter(call, &mut above, &mut path, (name, id), owners, USER_MODE)?;
         }
         let parent = above[above.len() - 1];
-        let name = self.free_name(parent, from.path.name(), id, |child| child.is_none())?;
+        let name = self.free_name(parent, from.path.name(), id, |child| Ok(child.is_none()))?;
         let target = join(&path, &name);
         let to = FsPath::parse(&target)?;
         self.move_node(call, from, &Place { path: to, depth: above.len(), above, node: None })?;
         Ok(target)
     }
 
-    /// Goes down one directory further, which is made if it is not there. A file in the way is passed by.
+    /// Goes down one directory further, which is made if it is not there. A file in the way is passed by, and so is
+    /// the directory of somebody else, who could look into what is put there, and a deleted one that has a quota.
     fn enter(
         &mut self,
         call: &Call,
@@ -61,7 +70,13 @@ impl Change<'_> {
         mode: u32,
     ) -> Result<(), CallError> {
         let parent = above[above.len() - 1];
-        let name = self.free_name(parent, name, id, |child| child.is_none_or(|child| child.is_directory))?;
+        let is_deleted = above.len() > HOMES_DEPTH;
+        let name = self.free_name(parent, name, id, |child| {
+            let Some(Child { id, .. }) = child else { return Ok(true) };
+            let inode = self.expect(id)?;
+            let limited = is_deleted && quota(&inode).is_some();
+            Ok(directory(&inode).is_some() && inode.owner == owner && !limited)
+        })?;
         let directory = match self.child(parent, &name)? {
             Some(child) => child.id,
             None => {
@@ -82,7 +97,7 @@ impl Change<'_> {
         parent: InodeId,
         name: &str,
         id: InodeId,
-        good: impl Fn(Option<Child>) -> bool,
+        good: impl Fn(Option<Child>) -> Result<bool, StoreError>,
     ) -> Result<String, CallError> {
         for tried in 0..NAMES_TRIED_MAX {
             let suffix = match tried {
@@ -92,7 +107,7 @@ impl Change<'_> {
             };
             let end = name.floor_char_boundary(NAME_BYTES_MAX - suffix.len());
             let candidate = format!("{}{suffix}", &name[..end]);
-            if good(self.child(parent, &candidate)?) {
+            if good(self.child(parent, &candidate)?)? {
                 return Ok(candidate);
             }
         }

@@ -70,7 +70,8 @@ fn replication_quotas_modes_and_reports_are_set_and_shown() {
     assert_eq!(said(&cluster, &["-stat", "%r %b", "/file"]).trim(), "3 1500000");
     assert!(said(&cluster, &["fsck", "/"]).contains("HEALTHY"));
     let report: serde_json::Value =
-        serde_json::from_str(said(&cluster, &["report", "--json"]).lines().next().expect("a line")).expect("JSON");
+        serde_json::from_str(said(&cluster, &["report", "--json"]).lines().next().expect("a line"))
+            .expect("JSON");
     assert_eq!(report["workers"].as_array().map(Vec::len), Some(3), "{report}");
 
     said(&cluster, &["-mkdir", "/small"]);
@@ -95,7 +96,8 @@ fn a_job_reads_and_writes_the_file_system() {
     let job = || Program::word_count().env("GRISTMILL_MASTER", cluster.master());
     job().args(["--input", "dfs:///text", "--output", "dfs:///counts", "--reducers", "3"]).run().succeeded();
 
-    let mut lines: Vec<String> = said(&cluster, &["-cat", "/counts/part-*"]).lines().map(str::to_owned).collect();
+    let mut lines: Vec<String> =
+        said(&cluster, &["-cat", "/counts/part-*"]).lines().map(str::to_owned).collect();
     lines.sort();
     let count = |(word, count): (Vec<u8>, u64)| format!("{}\t{count}", String::from_utf8_lossy(&word));
     let mut expected: Vec<String> = word_counts(&text).into_iter().map(count).collect();

@@ -89,7 +89,8 @@ fn with_no_room_anywhere_the_writer_is_told_and_what_was_there_stays() {
     let cluster = Cluster::with(ClusterOptions { workers: 1, small_disks, ..ClusterOptions::default() });
     let client = {
         let patience = std::time::Duration::from_secs(3);
-        let options = gristmill_dfs::client::ClientOptions { retry_timeout: patience, ..cluster.client_options() };
+        let options =
+            gristmill_dfs::client::ClientOptions { retry_timeout: patience, ..cluster.client_options() };
         DfsClient::connect(options).expect("a client")
     };
     let small = noise(MIB / 2, 2);

@@ -35,7 +35,8 @@ pub(crate) fn run(options: &ReplicatedOptions) -> Outcome<()> {
         }
     }
     client.delete(PATH, false, true)?;
-    let ratios = triple.iter().zip(&single).map(|(three, one)| three.as_secs_f64() / one.as_secs_f64()).collect();
+    let ratios =
+        triple.iter().zip(&single).map(|(three, one)| three.as_secs_f64() / one.as_secs_f64()).collect();
     let bytes = options.mib * 1024 * 1024;
     println!("| copies | rate | ratio of the times |\n|---|---|---|");
     println!("| 1 | {} | 1 |", rate(bytes, median(single)));

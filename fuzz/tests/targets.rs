@@ -10,8 +10,10 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-/// Inputs made for a target: few enough that all targets take some seconds.
-const INPUTS: usize = 20_000;
+/// Inputs made for a target: few enough that all targets take some seconds; those that take longer get fewer.
+const INPUTS_MAX: usize = 50_000;
+const INPUTS_MIN: usize = 1_000;
+const TARGET_MS_MAX: i64 = 1_000;
 /// Of the processor's time, for one input: none should take a hundredth of it.
 const INPUT_MS_MAX: i64 = 1_000;
 
@@ -49,7 +51,11 @@ fn run(name: &str) {
     assert!(!seeds.is_empty(), "{name} has no seeds");
     seeds.iter().for_each(|seed| run_input(target, seed));
     let mut mutation = Mutation::new(seeds, target.input_bytes_max);
-    for _ in 0..INPUTS {
+    let began_ms = processor_ms();
+    for number in 0..INPUTS_MAX {
+        if number >= INPUTS_MIN && processor_ms() - began_ms > TARGET_MS_MAX {
+            break;
+        }
         run_input(target, &mutation.next_input());
     }
 }

@@ -32,7 +32,7 @@ pub enum Place {
 ///
 /// The numbers, `bool`, `char`, `()`, `String`, `Vec<u8>`, `[u8; N]`, `Option`, [`Reverse`](cmp::Reverse), tuples
 /// of up to six fields and `Vec`s of all these are data. Any other type becomes one by
-/// `#[derive(Serialize, Deserialize, Datum)]`.
+/// `#[derive(Serialize, Deserialize, Datum)]`; it may hold itself, but its values may not nest more than 128 levels deep.
 ///
 /// `usize` and `isize` are left out because their size is the host's, maps because they have no stable order.
 #[diagnostic::on_unimplemented(

@@ -5,7 +5,7 @@ use gristmill_dfs::fuzzing::glob_names;
 
 pub(super) const TARGET: Target = Target {
     name: "glob",
-    input_bytes_max: 512,
+    input_bytes_max: 128,
     // Some thousand alternatives, and some thousand compiled names.
     memory_bytes: 96 << 20,
     memory_bytes_per_byte: 16 << 10,
@@ -55,35 +55,42 @@ fn names(glob: &str, path: &str) -> bool {
     if parts.last() == Some(&"**") {
         parts.push("*");
     }
-    names_parts(&parts, &path.split('/').collect::<Vec<_>>())
+    let path: Vec<&str> = path.split('/').collect();
+    let hidden = |at: usize| path[at].starts_with(['_', '.']);
+    // How many names of the path the parts so far may have taken.
+    let mut taken = vec![false; path.len() + 1];
+    taken[0] = true;
+    for part in parts {
+        let before = taken.clone();
+        for at in 0..path.len() {
+            if part == "**" {
+                taken[at + 1] |= taken[at] && !hidden(at);
+            } else {
+                let spelled = !hidden(at) || part.chars().next() == path[at].chars().next();
+                taken[at + 1] = before[at] && spelled && names_one(part, path[at]);
+            }
+        }
+        taken[0] &= part == "**";
+    }
+    // All that is not hidden below what is named is named too.
+    (0..=path.len()).any(|end| taken[end] && !(end..path.len()).any(hidden))
 }
 
-fn names_parts(parts: &[&str], path: &[&str]) -> bool {
-    let hidden = |name: &str| name.starts_with(['_', '.']);
-    match (parts, path) {
-        // All that is not hidden below what is named is named too.
-        ([], rest) => !rest.iter().any(|name| hidden(name)),
-        (["**", others @ ..], [name, below @ ..]) => {
-            names_parts(others, path) || (!hidden(name) && names_parts(parts, below))
+fn names_one(part: &str, name: &str) -> bool {
+    let name: Vec<char> = name.chars().collect();
+    // How many characters of the name the pattern so far may have taken.
+    let mut taken = vec![false; name.len() + 1];
+    taken[0] = true;
+    for wanted in part.chars() {
+        let before = taken.clone();
+        for at in 0..name.len() {
+            taken[at + 1] = match wanted {
+                '*' => before[at + 1] || taken[at],
+                '?' => before[at],
+                char => before[at] && char == name[at],
+            };
         }
-        ([part, others @ ..], [name, below @ ..]) => {
-            let spelled = !hidden(name) || part.chars().next() == name.chars().next();
-            let part: Vec<char> = part.chars().collect();
-            let name: Vec<char> = name.chars().collect();
-            spelled && names_one(&part, &name) && names_parts(others, below)
-        }
-        (_, []) => false,
+        taken[0] &= wanted == '*';
     }
-}
-
-fn names_one(part: &[char], name: &[char]) -> bool {
-    match (part, name) {
-        ([], []) => true,
-        (['*', others @ ..], _) => {
-            names_one(others, name) || (!name.is_empty() && names_one(part, &name[1..]))
-        }
-        (['?', others @ ..], [_, rest @ ..]) => names_one(others, rest),
-        ([char, others @ ..], [first, rest @ ..]) => char == first && names_one(others, rest),
-        _ => false,
-    }
+    taken[name.len()]
 }

@@ -17,7 +17,7 @@ pub(super) const LEVELS_MAX: u32 = 128;
 
 /// Elements of lists and maps beyond one for each byte of the record. Only such as take no bytes (`()`, a struct
 /// without fields) can be more than the bytes are.
-pub(super) const EMPTY_ELEMENTS_MAX: usize = 1 << 20;
+pub(super) const EMPTY_ELEMENTS_MAX: usize = 1 << 16;
 
 /// Which bound was met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

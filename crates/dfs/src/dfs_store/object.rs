@@ -102,7 +102,7 @@ mod tests {
         let entry = Entry { inode: 255, version: 16, ..Entry::default() };
         assert_eq!(e_tag(&entry), "ff-10");
         assert_eq!(parse_e_tag("ff-10"), Some((255, 16)));
-        for wrong in ["", "-", "ff", "ff-", "ff-xx", "invalid", "1-2-3"] {
+        for wrong in ["", "-", "ff", "ff-", "ff-xx", "invalid", "1-2-3", "+1-2", "01-2", "FF-1"] {
             assert_eq!(parse_e_tag(wrong), None, "{wrong}");
         }
     }

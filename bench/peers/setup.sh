@@ -24,13 +24,11 @@ make_once() {
 repeat() { for ((i = 0; i < $2; i++)); do cat "$1"; done; }
 records() { "$W/target/release/gen-records" /dev/stdout "$1" "$2"; }
 kernel_source() {
-  local archive
-  archive=$(ls /usr/src/linux-source-*.tar.xz 2>/dev/null | head -1)
-  if [ -z "$archive" ]; then
+  if ! compgen -G '/usr/src/linux-source-*.tar.xz' >/dev/null; then
     { apt-get update -qq && apt-get install -y -qq linux-source; } >&2
-    archive=$(ls /usr/src/linux-source-*.tar.xz | head -1)
   fi
-  tar xf "$archive" --to-stdout
+  local archives=(/usr/src/linux-source-*.tar.xz)
+  tar xf "${archives[0]}" --to-stdout
 }
 own_source() { for _ in 1 2 3 4 5 6 7 8; do find "$repo/crates" "$repo/docs" -type f -exec cat {} +; done; }
 

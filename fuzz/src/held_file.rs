@@ -28,7 +28,16 @@ impl HeldFile {
 
     /// A piece of it.
     pub(crate) fn range(&self, range: Range<u64>) -> FileRange {
-        let uri = Uri::parse(NAME).expect("a path");
+        self.range_of(NAME, range)
+    }
+
+    /// A piece of it, whose name ends in a suffix.
+    pub(crate) fn range_named(&self, suffix: &str, range: Range<u64>) -> FileRange {
+        self.range_of(&format!("{NAME}.{suffix}"), range)
+    }
+
+    fn range_of(&self, name: &str, range: Range<u64>) -> FileRange {
+        let uri = Uri::parse(name).expect("a path");
         FileRange { uri, start: range.start, end: range.end, file_bytes: self.bytes() }
     }
 }

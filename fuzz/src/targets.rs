@@ -6,7 +6,9 @@ mod block_report;
 mod block_token;
 mod caller_token;
 mod chunks;
+mod compressed;
 mod datum;
+mod delimited;
 mod fixed;
 mod frames;
 mod fs_path;
@@ -16,9 +18,13 @@ mod lines;
 mod message;
 mod names;
 mod namespace_rows;
+mod parquet;
+mod passage;
+mod range_cuts;
 mod record;
 mod replica;
 mod run_file;
+mod shuffle_token;
 mod size;
 mod tsv;
 mod uri;
@@ -47,14 +53,16 @@ impl Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 23] = [
+pub const TARGETS: [Target; 29] = [
     block::TARGET,
     block_files::TARGET,
     block_report::TARGET,
     block_token::TARGET,
     caller_token::TARGET,
     chunks::TARGET,
+    compressed::TARGET,
     datum::TARGET,
+    delimited::TARGET,
     fixed::TARGET,
     frames::TARGET,
     fs_path::TARGET,
@@ -64,9 +72,13 @@ pub const TARGETS: [Target; 23] = [
     message::TARGET,
     names::TARGET,
     namespace_rows::TARGET,
+    parquet::TARGET,
+    passage::TARGET,
+    range_cuts::TARGET,
     record::TARGET,
     replica::TARGET,
     run_file::TARGET,
+    shuffle_token::TARGET,
     size::TARGET,
     tsv::TARGET,
     uri::TARGET,

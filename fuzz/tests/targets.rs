@@ -30,7 +30,7 @@ macro_rules! stories {
     };
 }
 stories! {
-    block block_files block_report block_token caller_token chunks datum fixed frames fs_path glob key lines message names namespace_rows record replica run_file size tsv uri words
+    block block_files block_report block_token caller_token chunks compressed datum delimited fixed frames fs_path glob key lines message names namespace_rows parquet passage range_cuts record replica run_file shuffle_token size tsv uri words
 }
 
 fn corpus(name: &str) -> PathBuf {

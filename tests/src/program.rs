@@ -7,7 +7,7 @@ use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -19,12 +19,17 @@ pub struct Program {
 impl Program {
     /// The `word_count` of the crate `jobs`, as users run it.
     pub fn word_count() -> Self {
-        Self::at(binaries().join("word_count"))
+        Self::job("word_count")
+    }
+
+    /// A job program of the crate `jobs`, or of these tests.
+    pub fn job(name: &str) -> Self {
+        Self::at(path_of(name))
     }
 
     /// The `gristmill` command.
     pub fn gristmill() -> Self {
-        Self::at(binaries().join("gristmill"))
+        Self::at(path_of("gristmill"))
     }
 
     /// The program at `path`.
@@ -67,26 +72,55 @@ impl Program {
     pub fn start(mut self) -> Running {
         let spawned = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = spawned.expect("the program starts");
-        let stdout = gather(child.stdout.take());
-        let stderr = gather(child.stderr.take());
+        let stdout = Printed::gather(child.stdout.take());
+        let stderr = Printed::gather(child.stderr.take());
         Running { child, printed: Some((stdout, stderr)) }
     }
 }
 
-/// A pipe is read while the process runs: a full one would stop it.
-fn gather(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
-    let mut pipe = pipe.expect("it is piped");
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        pipe.read_to_end(&mut bytes).expect("a pipe can be read");
+/// What comes out of a pipe, read while the process runs: a full one would stop it.
+struct Printed {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    thread: JoinHandle<()>,
+}
+
+/// What is read at a time.
+const PIPE_BUFFER_BYTES: usize = 8 << 10;
+
+impl Printed {
+    fn gather(pipe: Option<impl Read + Send + 'static>) -> Printed {
+        let mut pipe = pipe.expect("it is piped");
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let gathered = Arc::clone(&bytes);
+        let thread = thread::spawn(move || {
+            let mut buffer = [0; PIPE_BUFFER_BYTES];
+            loop {
+                let read = pipe.read(&mut buffer).expect("a pipe can be read");
+                if read == 0 {
+                    return;
+                }
+                gathered.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..read]);
+            }
+        });
+        Printed { bytes, thread }
+    }
+
+    fn so_far(&self) -> String {
+        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&bytes).into_owned()
-    })
+    }
+
+    fn whole(self) -> String {
+        self.thread.join().expect("the pipe was read");
+        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
 }
 
 /// A process that has not been waited for. Killed when dropped, so that a failed story leaves nothing running.
 pub struct Running {
     child: Child,
-    printed: Option<(JoinHandle<String>, JoinHandle<String>)>,
+    printed: Option<(Printed, Printed)>,
 }
 
 impl Running {
@@ -105,6 +139,11 @@ impl Running {
         self.child.try_wait().expect("it is our child").is_none()
     }
 
+    /// What it has said until now, on standard error.
+    pub fn said(&self) -> String {
+        self.printed.as_ref().map_or_else(String::new, |(_, stderr)| stderr.so_far())
+    }
+
     /// Waits for its end.
     pub fn end(mut self) -> Ended {
         let status = self.child.wait().expect("it is our child");
@@ -121,15 +160,17 @@ impl Running {
     #[track_caller]
     pub fn runs_until(&mut self, what: &str, mut holds: impl FnMut() -> bool) {
         patiently(what, || {
-            assert!(self.is_running(), "the program ended before {what}");
+            if !self.is_running() {
+                let status = self.child.wait().expect("it is our child");
+                panic!("the program ended before {what}: {:?}", self.ended(status));
+            }
             holds()
         });
     }
 
     fn ended(&mut self, status: ExitStatus) -> Ended {
         let (stdout, stderr) = self.printed.take().expect("it ends once");
-        let text = |thread: JoinHandle<String>| thread.join().expect("the pipe was read");
-        Ended { status, stdout: text(stdout), stderr: text(stderr) }
+        Ended { status, stdout: stdout.whole(), stderr: stderr.whole() }
     }
 }
 
@@ -178,6 +219,11 @@ impl Ended {
     }
 }
 
+/// Where a program of the workspace is.
+pub fn path_of(program: &str) -> PathBuf {
+    binaries().join(program)
+}
+
 /// The directory with the workspace's programs, built as this test is, once for each process. The whole workspace is
 /// built: single packages would get other features of the dependencies, and compile them again. Or the programs in
 /// `$GRISTMILL_PROGRAMS`, for long runs with the release build.
@@ -188,11 +234,17 @@ fn binaries() -> &'static Path {
             return PathBuf::from(built);
         }
         let test = std::env::current_exe().expect("a test is a file");
+        let dir = test.parent().expect("a program lies in a directory");
+        if !dir.ends_with("deps") {
+            // No test, but a program of these tests: the others lie beside it.
+            return dir.to_owned();
+        }
         // target/debug/deps/test
-        let profile = test.parent().and_then(Path::parent).expect("a test lies in deps").to_owned();
+        let profile = dir.parent().expect("a test lies in deps").to_owned();
         let target = profile.parent().expect("a profile's directory lies in the target directory");
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--workspace", "--bins", "--target-dir"]).arg(target);
+        // With examples the features are those of a test run: no library is compiled once more.
+        build.args(["build", "--quiet", "--workspace", "--bins", "--examples", "--target-dir"]).arg(target);
         build.current_dir(env!("CARGO_MANIFEST_DIR"));
         if profile.ends_with("release") {
             build.arg("--release");

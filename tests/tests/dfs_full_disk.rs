@@ -1,9 +1,11 @@
 //! Disks fill under the master and under a worker: nothing half-done is acknowledged, and all goes on when there is room.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 
-use gristmill_dfs::client::{CreateOptions, DfsClient};
+use gristmill_dfs::client::{ClientOptions, CreateOptions, DfsClient};
+use gristmill_proto::namespace::WorkerReport;
 use gristmill_proto::namespace::failure::Kind;
 use gristmill_tests::{Cluster, ClusterOptions, SmallDisk, block_files, noise, patiently};
 
@@ -66,18 +68,43 @@ fn a_full_disk_under_a_worker_sends_blocks_elsewhere() {
     if !can_mount() {
         return;
     }
-    // A worker takes a block while it has 64 MiB left for it: the small one takes some of 1 MiB, the other the rest.
     let small_disks = vec![("worker-0", 80)];
     let cluster = Cluster::with(ClusterOptions { workers: 2, small_disks, ..ClusterOptions::default() });
     let client = cluster.client();
-    let bytes = noise(60 * MIB, 1);
-    put(&client, "/file", &bytes).expect("the other worker has room");
+    let held = |worker| BTreeSet::from_iter(block_files(&cluster.worker_dir(worker)));
+    let first = noise(20 * MIB, 1);
+    put(&client, "/first", &first).expect("both disks have room");
 
-    let mut found = Vec::new();
-    std::io::Read::read_to_end(&mut client.open("/file").expect("the file"), &mut found).expect("its bytes");
-    assert!(found == bytes);
-    let held = |worker| block_files(&cluster.worker_dir(worker)).len();
-    assert!(held(0) > 0 && held(0) < 20 && held(1) >= 40, "{} and {} blocks", held(0), held(1));
+    // Something else fills the small disk, whatever becomes free of it. The worker says with its heartbeats what is left, and
+    // is given a block of 1 MiB while that is 2 MiB.
+    let mut ballast = fs::File::create(cluster.worker_dir(0).join("ballast")).expect("a file");
+    let mut fill = || {
+        let disk = rustix::fs::fstatvfs(&ballast).expect("a disk");
+        let free = usize::try_from(disk.f_bavail * disk.f_frsize).expect("80 MiB at most");
+        ballast.write_all(&vec![1; free.saturating_sub(MIB)]).expect("there is room for it");
+    };
+    let left = || {
+        let workers = client.report().expect("a report").workers;
+        let is_small = |worker: &&WorkerReport| worker.capacity_bytes <= 80 * MIB as u64;
+        workers.iter().find(is_small).expect("one disk is small").remaining_bytes as usize
+    };
+    patiently("the master to know that the disk is full", || {
+        fill();
+        left() < 2 * MIB
+    });
+    // Blocks may be moved away from the full disk meanwhile; none may come.
+    let (before, elsewhere) = (held(0), held(1).len());
+    let second = noise(40 * MIB, 2);
+    put(&client, "/second", &second).expect("the other worker has room");
+    let now = held(0);
+    assert!(now.is_subset(&before), "on the full disk: {now:?}, before {before:?}");
+    assert!(held(1).len() >= elsewhere + 40, "every block went elsewhere");
+
+    for (path, bytes) in [("/first", first), ("/second", second)] {
+        let mut found = Vec::new();
+        std::io::Read::read_to_end(&mut client.open(path).expect("the file"), &mut found).expect("its bytes");
+        assert!(found == bytes, "{path}");
+    }
 }
 
 #[test]
@@ -87,15 +114,14 @@ fn with_no_room_anywhere_the_writer_is_told_and_what_was_there_stays() {
     }
     let small_disks = vec![("worker-0", 80)];
     let cluster = Cluster::with(ClusterOptions { workers: 1, small_disks, ..ClusterOptions::default() });
-    let client = {
-        let patience = std::time::Duration::from_secs(3);
-        let options =
-            gristmill_dfs::client::ClientOptions { retry_timeout: patience, ..cluster.client_options() };
-        DfsClient::connect(options).expect("a client")
-    };
+    let client = cluster.client();
     let small = noise(MIB / 2, 2);
     put(&client, "/small", &small).expect("there is room for this");
-    let error = put(&client, "/large", &noise(100 * MIB, 3)).expect_err("there is no room for that");
+    // Room might come: only who is impatient is told soon that there is none.
+    let retry_timeout = std::time::Duration::from_secs(3);
+    let impatient = ClientOptions { retry_timeout, ..cluster.client_options() };
+    let impatient = DfsClient::connect(impatient).expect("a client");
+    let error = put(&impatient, "/large", &noise(100 * MIB, 3)).expect_err("there is no room for that");
     assert!(error.to_string().contains("/large"), "{error}");
 
     let mut found = Vec::new();

@@ -39,6 +39,8 @@ fn a_file_reads_back_from_every_replica_near_and_far() {
     // Three whole blocks of 1 MiB and a bit, so that the last chunk and the last block are short.
     let bytes = noise(3 * MIB + 12_345, 1);
     put(&client, "/file", &bytes, 3);
+    // A worker that was too slow for the pipeline is given its copies afterwards.
+    cluster.wait_until_healed();
 
     assert!(get(&client, "/file") == bytes, "short circuit");
     assert!(get(&far_client(&cluster), "/file") == bytes, "over the network");
@@ -82,7 +84,7 @@ fn a_worker_killed_at_any_stage_of_a_write_changes_nothing_of_the_file() {
         let writer = client.create("/file", three_copies()).expect("a file");
         write_with_a_fault(writer, &bytes, after, || cluster.kill_worker(1)).expect("two workers are enough");
 
-        // The fault fired: the third worker is gone, the file has two copies of each block, and never had less.
+        // The fault fired: the third worker is gone.
         cluster.wait_for_workers(2);
         assert!(get(&client, "/file") == bytes, "killed after {after} bytes");
         assert!(get(&far_client(&cluster), "/file") == bytes, "killed after {after} bytes, over the network");
@@ -101,9 +103,11 @@ fn a_worker_killed_at_any_stage_of_a_write_changes_nothing_of_the_file() {
 
 #[test]
 fn a_worker_that_stops_in_a_write_is_left_behind_and_its_ghost_is_refused() {
-    let cluster = Cluster::start(3);
+    // Who waits for it gives it up sooner than usual, and the client later than the workers, who know whom to blame.
+    let worker_args = vec!["--ack-timeout-ms=3000"];
+    let cluster = Cluster::with(ClusterOptions { workers: 3, worker_args, ..ClusterOptions::default() });
     let options = cluster.client_options();
-    let patience = std::time::Duration::from_secs(3);
+    let patience = std::time::Duration::from_secs(8);
     let client =
         DfsClient::connect(ClientOptions { pipeline_timeout: patience, ..options }).expect("a client");
     let bytes = noise(2 * MIB + 100_000, 5);
@@ -125,6 +129,7 @@ fn a_lost_workers_blocks_are_copied_and_what_is_left_over_is_trimmed() {
     let client = cluster.client();
     let bytes = noise(4 * MIB, 7);
     put(&client, "/file", &bytes, 2);
+    cluster.wait_until_healed();
     let held = |cluster: &Cluster, worker| block_files(&cluster.worker_dir(worker)).len();
     let lost = (0..3).max_by_key(|&worker| held(&cluster, worker)).expect("three workers");
     let copies = held(&cluster, lost);
@@ -180,6 +185,7 @@ fn every_kind_of_damage_on_one_worker_is_found_served_around_and_mended() {
         let mut cluster = Cluster::start(2);
         let bytes = noise(2 * MIB, 11);
         put(&cluster.client(), "/file", &bytes, 2);
+        cluster.wait_until_healed();
         let before: Vec<Vec<u8>> =
             block_files(&cluster.worker_dir(0)).iter().map(|file| fs::read(file).expect("a block")).collect();
         cluster.kill_worker(0);
@@ -264,9 +270,8 @@ fn racks_are_spread_over() {
     for file in 0..8 {
         put(&client, &format!("/file-{file}"), &noise(1000, file), 2);
     }
-    assert_eq!(
-        block_files(&cluster.worker_dir(2)).len(),
-        8,
-        "the only worker of the other rack has a copy of all"
-    );
+    // If it was too slow for a pipeline it is given its copy afterwards: two on one rack are not enough.
+    patiently("the only worker of the other rack to have a copy of all", || {
+        block_files(&cluster.worker_dir(2)).len() == 8
+    });
 }

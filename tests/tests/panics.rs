@@ -116,6 +116,42 @@ fn bad_records_of_all_tasks_count_together() {
 }
 
 #[test]
+fn each_skip_bad_has_a_limit_of_its_own_here_and_on_a_cluster() {
+    use gristmill_tests::{Cluster, ClusterOptions};
+    let cluster = Cluster::with(ClusterOptions { workers: 2, ..ClusterOptions::default() });
+    cluster.wait_for_all_slots();
+    let lines = |bad: usize| {
+        (0..40).map(|line| if line % (40 / bad) == 0 { "bad\n" } else { "good\n" }).collect::<String>()
+    };
+    cluster.put("/two", lines(2).as_bytes());
+    cluster.put("/four", lines(4).as_bytes());
+    // Both together skip six: each has to keep to its own.
+    for (skips, which) in [("2,4", None), ("1,5", Some(1)), ("5,3", Some(3))] {
+        for place in ["local", "cluster"] {
+            let name = format!("{place}-{}", skips.replace(',', "-"));
+            let (first, second) = skips.split_once(',').expect("two numbers");
+            let program = match place {
+                "local" => cluster.reached_by(gristmill_tests::Program::job("picky")).arg("--local=2"),
+                _ => cluster.drive("picky"),
+            };
+            // Splits of 32 bytes: each input has several tasks, and no task more than its share of bad lines.
+            let args = ["--split-size", "32", "--first", "dfs:///two", "--second", "dfs:///four"];
+            let output = format!("dfs:///out-{name}");
+            let skips = ["--skip-first", first, "--skip-second", second, "--output", &output];
+            let ended = program.args(args).args(skips).run();
+            match which {
+                None => assert!(ended.succeeded().stderr.contains("skipped 6 bad records"), "{name}"),
+                Some(limit) => {
+                    let said = ended.sentence();
+                    assert!(said.contains(&format!("more than {limit} bad record")), "{name}: {said}");
+                    assert!(cluster.names_in(&format!("/out-{name}")).is_empty(), "{name}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn the_summary_tells_of_skipped_records() {
     let story = Story::new(&[1, 2]);
     let ended = story.program("try-map").args(["--skip", "2"]).run().succeeded();

@@ -29,7 +29,7 @@ fn explain_shows_the_plan_and_runs_nothing() {
     };
     let fingerprint = plan.strip_prefix("plan ").expect("a fingerprint");
     assert!(fingerprint.len() == 32 && fingerprint.bytes().all(|byte| byte.is_ascii_hexdigit()), "{plan}");
-    assert_eq!(map, "map 1: 10 tasks, a split each, of 1 files with 9.8 KiB");
+    assert_eq!(map, "map 1: 10 tasks, a split each, of 1 file with 9.8 KiB");
     assert_eq!(map_steps, format!("  read lines from {input} -> map -> combine"));
     assert_eq!(map_target, "  to shuffle 1");
     assert_eq!(reduce, "reduce 1: 3 tasks");

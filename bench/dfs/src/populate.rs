@@ -125,7 +125,10 @@ fn apply(namespace: &Namespace, requests: Vec<Request>) -> Outcome<Vec<Answer>> 
         settled_below: 0,
         caller: caller.clone(),
         now_ms: 1_700_000_000_000,
-        action: Action::Request(request, Facts { targets: vec![WorkerId(1)], durable: true }),
+        action: Action::Request(
+            request,
+            Facts { targets: vec![WorkerId(1)], durable: true, ..Facts::default() },
+        ),
     };
     let commands: Vec<Command> = requests.into_iter().map(command).collect();
     let mut answers = Vec::with_capacity(commands.len());

@@ -40,6 +40,9 @@ struct Times {
     write: Vec<Duration>,
     local_read: Vec<Duration>,
     short_circuit: Vec<Duration>,
+    /// Processor time of the thread that reads: what is left to compare on a machine that others use as well.
+    local_read_cpu: Vec<Duration>,
+    short_circuit_cpu: Vec<Duration>,
     stream: Vec<Duration>,
     read: Vec<Duration>,
 }
@@ -56,8 +59,12 @@ pub(crate) fn run(options: &TransferOptions) -> Outcome<()> {
     for _ in 0..options.rounds {
         times.local_write.push(timed(|| write_local(&local, &piece, options.mib))?);
         times.write.push(timed(|| write(&near, 1, &piece, options.mib))?);
+        let before = cpu()?;
         times.local_read.push(timed(|| drain(File::open(&local)?, bytes))?);
+        let between = cpu()?;
         times.short_circuit.push(timed(|| drain(near.open(PATH)?, bytes))?);
+        times.local_read_cpu.push(between - before);
+        times.short_circuit_cpu.push(cpu()? - between);
         times.stream.push(stream(&piece, options.mib)?);
         times.read.push(timed(|| drain(far.open(PATH)?, bytes))?);
     }
@@ -66,6 +73,13 @@ pub(crate) fn run(options: &TransferOptions) -> Outcome<()> {
     println!("| work | rate | beside it | ratio of the times |\n|---|---|---|---|");
     row("write", &times.write, "local file, checksum, sync", &times.local_write, bytes);
     row("short-circuit read", &times.short_circuit, "local file", &times.local_read, bytes);
+    row(
+        "short-circuit read, processor time",
+        &times.short_circuit_cpu,
+        "local file",
+        &times.local_read_cpu,
+        bytes,
+    );
     row("network read", &times.read, "bare TCP stream", &times.stream, bytes);
     Ok(())
 }
@@ -81,6 +95,12 @@ fn timed(work: impl FnOnce() -> Outcome<()>) -> Outcome<Duration> {
     let started = Instant::now();
     work()?;
     Ok(started.elapsed())
+}
+
+/// Processor time of this thread so far.
+fn cpu() -> Outcome<Duration> {
+    let told = fs::read_to_string("/proc/thread-self/schedstat")?;
+    Ok(Duration::from_nanos(told.split_whitespace().next().ok_or("an empty schedstat")?.parse()?))
 }
 
 /// Bytes that are no pattern a disk could be clever with.

@@ -18,6 +18,19 @@ impl<T: Datum + Sync> Broadcast<T> {
         let value = T::own(T::decode_all(&bytes).expect("a value decodes from its own encoding"));
         (Self { value: Arc::new(value) }, bytes)
     }
+
+    /// The broadcast that the driver encoded.
+    ///
+    /// # Panics
+    /// If these are not the bytes of such a value: an attempt catches it, as it means another plan.
+    pub(crate) fn given(bytes: &[u8]) -> Self {
+        match T::decode_all(bytes) {
+            Ok(value) => Self { value: Arc::new(T::own(value)) },
+            Err(error) => {
+                panic!("what the driver broadcast does not decode as {}: {error}", std::any::type_name::<T>())
+            }
+        }
+    }
 }
 
 impl<T> Deref for Broadcast<T> {

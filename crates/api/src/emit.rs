@@ -6,6 +6,7 @@ use crate::pipe::Consumer;
 use crate::sink::Extra;
 use gristmill_dataflow::attempt::{Attempt, Position};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 /// Takes the pairs that a map or reduce function emits, its counts, and its extra outputs.
 ///
@@ -44,11 +45,21 @@ impl<'e, K: Datum, V: Datum> Emit<'e, K, V> {
         *value = value.wrapping_add(amount);
     }
 
-    /// Where the current record stands: the file, and its byte offset. `None` in reduce functions and for
+    /// Says that the function has moved so many bytes by its own means, as one that copies files does: an attempt that shows no
+    /// progress for long is taken for stuck. False: nobody wants the attempt any more, and the function may end early.
+    pub fn advance(&mut self, bytes: u64) -> bool {
+        let context = self.attempt.context();
+        context.progress.bytes.fetch_add(bytes, Ordering::Relaxed);
+        !context.cancel.load(Ordering::Relaxed)
+    }
+
+    /// Where the current record stands: the file, and its byte offset; in compressed files, in what was decompressed. `None` in reduce functions and for
     /// generated rows.
     pub fn place(&self) -> Option<(&Path, u64)> {
         match &self.attempt.position {
-            Position::Offset { uri, offset } => Some((uri.path(), *offset)),
+            Position::Offset { uri, offset } | Position::Decompressed { uri, offset, .. } => {
+                Some((uri.path(), *offset))
+            }
             Position::Start | Position::Row(_) | Position::Key(_) => None,
         }
     }

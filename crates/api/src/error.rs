@@ -2,6 +2,7 @@
 
 use gristmill_dataflow::attempt::TaskError;
 use gristmill_dataflow::commit::CommitError;
+use gristmill_dataflow::read::ReadError;
 use gristmill_dataflow::scratch::ScratchError;
 use gristmill_dfs::{ListError, UriError};
 use thiserror::Error;
@@ -19,6 +20,9 @@ pub enum JobError {
     /// An input cannot be listed.
     #[error(transparent)]
     List(#[from] ListError),
+    /// An input cannot be looked at, to see where it can be cut.
+    #[error(transparent)]
+    Look(#[from] ReadError),
     /// An output cannot be begun or committed.
     #[error(transparent)]
     Commit(#[from] CommitError),

@@ -1,40 +1,45 @@
 //! The plan in words, for `--explain`, and its fingerprint.
 
 use crate::error::JobError;
-use crate::local::{LocalOptions, PreparedStage, prepare_stages, rules};
+use crate::local::{LocalOptions, prepare_stages};
 use crate::plan::{Origin, PlanState, StageSpec, Target};
 use crate::size::{ByteSize, thousands};
+use crate::stages::{PreparedStage, Stages};
 use gristmill_dataflow::partition::Partitioner;
 use std::fmt::Write;
 use xxhash_rust::xxh3::xxh3_128;
 
-/// Stages, shuffles, splits, reducers and memory, one line each.
-pub(crate) fn explain(state: &PlanState, options: &LocalOptions) -> Result<String, JobError> {
+/// What a laptop would do.
+pub(crate) fn explain_local(state: &PlanState, options: &LocalOptions) -> Result<String, JobError> {
     let memory = options.memory();
     let stages = prepare_stages(state, options, memory)?;
-    let rules = rules(state, options);
-    let mut text = format!("plan {}\n", fingerprint(state));
+    let mut text = explain(state, &stages);
+    let (total, task) = (ByteSize(memory.total_bytes as u64), ByteSize(memory.task_bytes as u64));
+    let (threads, resident) = (options.threads, ByteSize(memory.resident_bytes as u64));
+    text.push_str(&format!(
+        "memory: {total} in all: {task} for each of {threads} tasks at once, {resident} for finished runs\n"
+    ));
+    Ok(text)
+}
+
+/// Stages, shuffles, splits and reducers, one line each.
+pub(crate) fn explain(state: &PlanState, prepared: &Stages) -> String {
+    let mut text = format!("plan {}\n", fingerprint(&canonical(state)));
     let mut line = |words: String| {
         text.push_str(&words);
         text.push('\n');
     };
-    for (spec, stage) in state.stages.iter().zip(&stages) {
+    for (spec, stage) in state.stages.iter().zip(&prepared.stages) {
         line(format!("{}: {}", stage.name, tasks(stage)));
         line(format!("  {}{}", origin(spec), spec.steps.join(" -> ")));
         line(format!("  {}", target(spec, state)));
+        stage.notes.iter().for_each(|note| line(format!("  note: {note}")));
     }
-    for (number, (spec, rule)) in state.shuffles.iter().zip(&rules).enumerate() {
+    for (number, (spec, rule)) in state.shuffles.iter().zip(&prepared.rules).enumerate() {
         let (kind, reducers) = (partitioning(&rule.partitioner), rule.partitions);
         line(format!("shuffle {}: {} by {kind} to {reducers} reduce tasks", number + 1, spec.description));
     }
-    line(format!(
-        "memory: {} in all: {} for each of {} tasks at once, {} for finished runs",
-        ByteSize(memory.total_bytes as u64),
-        ByteSize(memory.task_bytes as u64),
-        options.threads,
-        ByteSize(memory.resident_bytes as u64)
-    ));
-    Ok(text)
+    text
 }
 
 fn tasks(stage: &PreparedStage) -> String {
@@ -43,7 +48,8 @@ fn tasks(stage: &PreparedStage) -> String {
         None if stage.files == 0 => format!("{} tasks", stage.tasks),
         None => {
             let (files, bytes) = (thousands(stage.files), ByteSize(stage.bytes));
-            format!("{} tasks, a split each, of {files} files with {bytes}", thousands(stage.tasks))
+            let plural = if stage.files == 1 { "" } else { "s" };
+            format!("{} tasks, a split each, of {files} file{plural} with {bytes}", thousands(stage.tasks))
         }
     }
 }
@@ -71,9 +77,10 @@ fn partitioning(partitioner: &Partitioner) -> &'static str {
     }
 }
 
-/// The same for the same plan, whatever machine, memory and input files: what a driver and its tasks compare.
-pub(crate) fn fingerprint(state: &PlanState) -> String {
-    format!("{:032x}", xxh3_128(canonical(state).as_bytes()))
+/// Of a plan's canonical text: the same for the same plan, whatever machine, memory and input files. What a driver and
+/// its attempts compare.
+pub(crate) fn fingerprint(canonical: &str) -> String {
+    format!("{:032x}", xxh3_128(canonical.as_bytes()))
 }
 
 /// Everything that makes a plan the plan it is, a line each: what a diff shows when two plans differ.
@@ -104,10 +111,13 @@ fn write_canonical(state: &PlanState, out: &mut String) -> std::fmt::Result {
     }
     for (number, output) in state.outputs.iter().enumerate() {
         let kind = if output.extra { "extra output" } else { "output" };
-        writeln!(out, "{kind} {number}: {} at {}", output.format, output.uri)?;
+        writeln!(out, "{kind} {number}: {} of {} at {}", output.format, output.record, output.uri)?;
     }
     writeln!(out, "counters: {:?}", state.counters)?;
-    writeln!(out, "broadcasts: {}", state.broadcasts.len())
+    for (number, broadcast) in state.broadcasts.iter().enumerate() {
+        writeln!(out, "broadcast {number}: {} in {} bytes", broadcast.value, broadcast.bytes.len())?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -133,8 +143,8 @@ mod tests {
 
     #[test]
     fn the_same_plan_has_the_same_fingerprint_and_another_has_another() {
-        assert_eq!(fingerprint(&words(2)), fingerprint(&words(2)));
-        assert_ne!(fingerprint(&words(2)), fingerprint(&words(3)));
+        assert_eq!(fingerprint(&canonical(&words(2))), fingerprint(&canonical(&words(2))));
+        assert_ne!(fingerprint(&canonical(&words(2))), fingerprint(&canonical(&words(3))));
         let (two, three) = (canonical(&words(2)), canonical(&words(3)));
         let differing: Vec<_> = two.lines().zip(three.lines()).filter(|(a, b)| a != b).collect();
         assert_eq!(differing.len(), 1, "the diff names the shuffle and nothing else: {differing:?}");

@@ -1,12 +1,12 @@
 //! Pairs: what a map emits and a reduce groups.
 
 use crate::counter::Counter;
-use crate::dataset::{Branch, Dataset};
+use crate::dataset::{Branch, Dataset, PartitionedFiles};
 use crate::datum::{Datum, Place};
 use crate::emit::Emit;
 use crate::fold::TypedFold;
 use crate::key::Key;
-use crate::pipe::{Pipe, Program, each};
+use crate::pipe::{Consumer, Pipe, Program, each};
 use crate::plan::{Origin, PlanRef, ShuffleSpec, StageSpec, Target};
 use crate::reduce;
 use crate::sink::Sink;
@@ -74,9 +74,10 @@ impl<K: Datum, V: Datum> Keyed<K, V> {
     /// Skips up to `limit` records, over all tasks, that the `try_map` before this refuses; the job's report counts
     /// them. One more fails the job; with a limit of zero the first one does.
     #[track_caller]
-    pub fn skip_bad(self, limit: u64) -> Self {
+    pub fn skip_bad(mut self, limit: u64) -> Self {
         let Some(allow) = &self.allow_bad else { panic!("skip_bad belongs right after try_map") };
         allow(limit);
+        self.pairs.branches.iter_mut().for_each(|branch| branch.steps.push(format!("skip_bad {limit}")));
         self
     }
 
@@ -84,6 +85,41 @@ impl<K: Datum, V: Datum> Keyed<K, V> {
     #[track_caller]
     pub fn union(self, other: Keyed<K, V>) -> Keyed<K, V> {
         Keyed::new(self.pairs().union(other.pairs()))
+    }
+
+    /// The keys alone, as records: what a table's rows can be.
+    #[track_caller]
+    pub fn keys(self) -> Dataset<K> {
+        self.pairs().into_records("keys", |pipe| {
+            Arc::new(move |input, attempt, consumer: &mut Consumer<'_, K>| {
+                let mut take = each::<(K, V), _>(|(key, _), attempt| consumer.take(key, attempt));
+                pipe(input, attempt, &mut take)
+            })
+        })
+    }
+
+    /// The values alone, as records: what a table's rows can be.
+    #[track_caller]
+    pub fn values(self) -> Dataset<V> {
+        self.pairs().into_records("values", |pipe| {
+            Arc::new(move |input, attempt, consumer: &mut Consumer<'_, V>| {
+                let mut take = each::<(K, V), _>(|(_, value), attempt| consumer.take(value, attempt));
+                pipe(input, attempt, &mut take)
+            })
+        })
+    }
+
+    /// [`Dataset::partition_files_by`], of pairs.
+    #[track_caller]
+    pub fn partition_files_by<F, const N: usize>(
+        self,
+        names: [&'static str; N],
+        f: F,
+    ) -> PartitionedFiles<(K, V), F, N>
+    where
+        F: Fn(&(K::Ref<'_>, V::Ref<'_>)) -> [String; N] + Send + Sync + 'static,
+    {
+        self.pairs().partition_files_by(names, f)
     }
 
     /// Writes the pairs; the output becomes visible, whole, when the job commits.

@@ -6,7 +6,8 @@
 //!                                             ^                                                 |
 //!                                             +------------------- map, reduce again -----------+
 //! ```
-//! A program's `job` function describes this and returns; then [`main`] runs it. Maps that follow each other, or a
+//! A program's `job` function describes this and returns; then [`main`] runs it, in this process or on a cluster
+//! (`--master HOST:PORT`), where workers start the same program for each attempt at a task. Maps that follow each other, or a
 //! reduce, run in the same task, record by record; each [`Keyed::reduce`] or [`Keyed::join`] is a shuffle.
 //!
 //! ```
@@ -45,9 +46,12 @@
 //! - A record (key and value) may take up to half of a task's memory.
 //!
 //! # Reading order
-//! [`Plan`] and the sources ([`Lines`], [`Text`], [`Tsv`], [`Records`], [`Sequence`], [`Rows`]); [`Dataset`], [`Emit`],
-//! [`Keyed`], [`Values`]; the sinks ([`TextOutput`], [`TsvOutput`], [`SequenceOutput`], [`RawOutput`]); [`main`];
-//! [`testing`]. Below them: `pipe` (how steps are joined), `local` (how tasks are run).
+//! [`Plan`] and the sources ([`Lines`], [`Text`], [`Csv`], [`JsonLines`], [`Parquet`], [`Tsv`], [`Records`],
+//! [`Sequence`], [`Rows`]); [`Dataset`], [`Emit`],
+//! [`Keyed`], [`Values`]; the sinks ([`TextOutput`], [`CsvOutput`], [`JsonLinesOutput`], [`ParquetOutput`], [`TsvOutput`],
+//! [`SequenceOutput`], [`RawOutput`]); [`main`];
+//! [`testing`]. Below them: `pipe` (how steps are joined), `stages` (inputs listed and cut), `task` (one task), then who runs
+//! tasks: `local` (this process), `driver` and `attempt` (a cluster).
 #![forbid(unsafe_code)]
 
 /// The README's programs compile and run.
@@ -55,10 +59,14 @@
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 
+mod attempt;
+mod batch;
 mod broadcast;
+mod columns;
 mod counter;
 mod dataset;
 pub mod datum;
+mod driver;
 mod emit;
 mod error;
 mod explain;
@@ -68,19 +76,22 @@ mod join;
 pub mod key;
 mod keyed;
 mod local;
-mod machine;
+mod panics;
 mod pipe;
 mod plan;
 pub mod print;
 mod program;
 mod progress;
 mod reduce;
-mod report;
+mod row;
 mod sink;
 mod size;
 mod source;
+mod stages;
 mod summary;
+mod task;
 pub mod testing;
+mod time_limit;
 mod value_form;
 mod values;
 mod words;
@@ -90,24 +101,36 @@ mod words;
 pub mod fuzzing {
     pub use crate::sink::tsv::{escape, unescape};
     pub use crate::size::ByteSize;
+    pub use crate::source::parquet_rows;
 }
 
+/// The crate of [`Batch`]es.
+pub use arrow;
+pub use batch::Batch;
 pub use broadcast::Broadcast;
 pub use counter::Counter;
-pub use dataset::Dataset;
+pub use dataset::{Dataset, PartitionedFiles};
 pub use datum::{Datum, DecodeError, Place};
 pub use emit::Emit;
 pub use error::JobError;
+pub use flags::job_of_step;
+pub use gristmill_dataflow::compression::{Compression, UnknownCompression};
 pub use gristmill_derive::{Datum, Key};
 pub use gristmill_dfs::Existing;
+pub use gristmill_proto::report::{CounterReport, FileReport, OutputReport, Report, StageReport};
 pub use key::Key;
 pub use keyed::Keyed;
 pub use local::{LocalOptions, run_local};
 pub use plan::Plan;
 pub use print::Print;
-pub use program::{JobResult, main};
-pub use report::{CounterReport, FileReport, OutputReport, Report, StageReport};
-pub use sink::{Extra, RawOutput, SequenceOutput, Sink, TextOutput, TsvOutput};
-pub use source::{Lines, Records, Rows, Sequence, Source, Text, Tsv, Uris};
+pub use program::{Ended, JobResult, main, run, run_attempt};
+pub use row::Row;
+pub use sink::{
+    CsvOutput, Extra, JsonLinesOutput, ParquetBatchOutput, ParquetOutput, PartitionedOutput, RawOutput,
+    SequenceOutput, Sink, TextOutput, TsvOutput,
+};
+pub use source::{
+    Bound, Csv, JsonLines, Lines, Parquet, ParquetBatches, Records, Rows, Sequence, Source, Text, Tsv, Uris,
+};
 pub use values::{OwnedValues, Values};
 pub use words::{Words, words};

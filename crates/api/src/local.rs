@@ -5,20 +5,20 @@
 //!  plan -> prepare (list inputs, cut splits, stage outputs) -> waves of tasks -> publish
 //! ```
 
-mod panics;
 mod prepare;
 mod wave;
 
 use crate::error::JobError;
-use crate::machine;
 use crate::plan::{Plan, PlanState, Target};
-use crate::report::{CounterReport, FileReport, OutputReport, Report, StageReport};
+use crate::stages::PreparedStage;
 use gristmill_dataflow::attempt::{AttemptReport, Progress};
 use gristmill_dataflow::memory::MemoryPlan;
 use gristmill_dataflow::part::FinishedPart;
 use gristmill_dataflow::shuffle::Shuffle;
 use gristmill_dfs::Existing;
-pub(crate) use prepare::{PreparedJob, PreparedStage, prepare_stages, rules};
+use gristmill_process::machine;
+use gristmill_proto::report::{CounterReport, FileReport, OutputReport, Report, StageReport};
+pub(crate) use prepare::{PreparedJob, prepare_stages};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -52,7 +52,7 @@ impl Default for LocalOptions {
     fn default() -> Self {
         Self {
             job: "job".to_owned(),
-            threads: machine::cores(),
+            threads: machine::cores() as usize,
             memory_bytes: machine::memory_bytes() / 2,
             reducers: None,
             split_bytes: None,
@@ -238,11 +238,12 @@ impl<'p> JobRun<'p> {
             report.counters.push(CounterReport { name: name.clone(), value });
         }
         for (stage, reports) in self.job.stages.iter().zip(&self.reports) {
+            report.notes.extend(stage.notes.iter().cloned());
             report.stages.push(stage_report(stage, reports));
             if stage.shuffle.is_none() {
                 report.read_bytes += reports.iter().map(|attempt| attempt.bytes_in).sum::<u64>();
             }
-            report.bad_records += reports.iter().map(|attempt| attempt.bad_records).sum::<u64>();
+            report.bad_records += reports.iter().map(AttemptReport::bad_records_total).sum::<u64>();
         }
         report.shuffled_bytes = report.stages.iter().map(|stage| stage.bytes_shuffled).sum();
         report.written_bytes = report.stages.iter().map(|stage| stage.bytes_out).sum();

@@ -2,14 +2,15 @@
 
 use crate::broadcast::Broadcast;
 use crate::counter::Counter;
-use crate::dataset::{Branch, Dataset};
+use crate::dataset::{BadRecords, Branch, Dataset};
 use crate::datum::Datum;
 use crate::pipe::Program;
-use crate::report::Report;
 use crate::sink::{Extra, Sink};
 use crate::source::{Input, Source};
 use gristmill_dataflow::fold::Fold;
 use gristmill_dataflow::partition::Partitioner;
+use gristmill_proto::report::Report;
+use std::any::type_name;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,8 +33,14 @@ pub(crate) struct PlanState {
     pub(crate) shuffles: Vec<ShuffleSpec>,
     pub(crate) outputs: Vec<OutputSpec>,
     pub(crate) counters: Vec<String>,
-    pub(crate) broadcasts: Vec<Vec<u8>>,
+    /// Where functions make files that are no output.
+    pub(crate) makes_files_below: Vec<String>,
+    pub(crate) broadcasts: Vec<BroadcastSpec>,
+    /// In an attempt: what the driver's broadcasts were, by number. Elsewhere none: they are made.
+    given: Option<Vec<Vec<u8>>>,
     pub(crate) afterwards: Vec<Afterwards>,
+    /// Of each `try_map`.
+    pub(crate) bad_records: Vec<Arc<BadRecords>>,
 }
 
 /// A run of work from an input or a shuffle to a shuffle or an output.
@@ -75,12 +82,29 @@ pub(crate) struct OutputSpec {
     pub(crate) uri: String,
     /// Named in plans and fingerprints.
     pub(crate) format: &'static str,
+    /// What it holds, in words.
+    pub(crate) record: &'static str,
     pub(crate) extra: bool,
+}
+
+/// A value for every task.
+#[derive(Clone, Debug)]
+pub(crate) struct BroadcastSpec {
+    /// Its type.
+    pub(crate) value: &'static str,
+    /// Its encoding.
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Plan {
     pub(crate) fn new() -> Self {
         Self { state: PlanRef::default() }
+    }
+
+    /// The plan of an attempt: its broadcasts are the driver's.
+    pub(crate) fn with_broadcasts(given: Vec<Vec<u8>>) -> Self {
+        let state = PlanState { given: Some(given), ..PlanState::default() };
+        Self { state: Rc::new(RefCell::new(state)) }
     }
 
     pub(crate) fn into_state(self) -> PlanState {
@@ -91,7 +115,13 @@ impl Plan {
     /// The records of a source.
     pub fn read<S: Source>(&mut self, source: S) -> Dataset<S::Item> {
         let input = source.input();
-        let steps = vec![format!("read {}", input.describe())];
+        let mut steps = vec![format!("read {}", input.describe())];
+        if let Some(bad) = source.bad_records() {
+            if bad.limit() > 0 {
+                steps.push(format!("skip_bad {}", bad.limit()));
+            }
+            self.state.borrow_mut().count_bad_records(bad);
+        }
         let pipe: crate::pipe::Pipe<S::Item> =
             Arc::new(move |input, attempt, consumer| source.read(input, attempt, consumer));
         Dataset::new(self.state.clone(), Branch { origin: Origin::Input(input), steps, pipe })
@@ -115,15 +145,51 @@ impl Plan {
     where
         T: Datum + Sync,
     {
-        let (broadcast, bytes) = Broadcast::make(make()?);
-        self.state.borrow_mut().broadcasts.push(bytes);
+        let given = self.state.borrow().given_broadcast();
+        let (broadcast, bytes) = match given {
+            Some(bytes) => (Broadcast::given(&bytes), bytes),
+            None => Broadcast::make(make()?),
+        };
+        self.state.borrow_mut().broadcasts.push(BroadcastSpec { value: type_name::<T>(), bytes });
         Ok(broadcast)
+    }
+
+    /// Says that functions of this job make files themselves, at and below `uri`, beside the job's outputs. On a cluster their
+    /// worker signs what they then ask of `s3://`: to make objects there, not to delete any. What they make is no output: it
+    /// is visible at once, and a function that runs again must make the same.
+    pub fn makes_files_below(&mut self, uri: impl Into<String>) {
+        self.state.borrow_mut().makes_files_below.push(uri.into());
     }
 
     /// Calls `tell` with the job's report, once, after the job has committed, where the job was started; what it
     /// returns is printed on standard output, as a line.
     pub fn afterwards(&mut self, tell: impl FnOnce(&Report) -> String + 'static) {
         self.state.borrow_mut().afterwards.push(Box::new(tell));
+    }
+}
+
+impl PlanState {
+    /// From now on these bad records are counted apart from all others.
+    pub(crate) fn count_bad_records(&mut self, bad: Arc<BadRecords>) {
+        bad.take_number(self.bad_records.len());
+        self.bad_records.push(bad);
+    }
+
+    /// Bad records that all tasks together may skip, for each `try_map` and each source that may skip some.
+    pub(crate) fn bad_records_limits(&self) -> Vec<u64> {
+        self.bad_records.iter().map(|bad| bad.limit()).collect()
+    }
+
+    /// In an attempt, the next broadcast's value.
+    ///
+    /// # Panics
+    /// If the driver made fewer: an attempt catches it, as it means another plan.
+    fn given_broadcast(&self) -> Option<Vec<u8>> {
+        let (given, number) = (self.given.as_ref()?, self.broadcasts.len());
+        let Some(bytes) = given.get(number) else {
+            panic!("the plan has a broadcast more than the {} that the driver made", given.len())
+        };
+        Some(bytes.clone())
     }
 }
 
@@ -137,7 +203,8 @@ pub(crate) fn counter(plan: &PlanRef, name: &str) -> Counter {
 }
 
 pub(crate) fn add_output<T: Datum>(plan: &PlanRef, sink: &impl Sink<T>, extra: bool) -> usize {
-    let spec = OutputSpec { uri: sink.uri().to_owned(), format: sink.format(), extra };
+    let spec =
+        OutputSpec { uri: sink.uri().to_owned(), format: sink.format(), record: type_name::<T>(), extra };
     let outputs = &mut plan.borrow_mut().outputs;
     outputs.push(spec);
     outputs.len() - 1

@@ -55,6 +55,7 @@ pub(crate) fn for_each_group(
     attempt.report.bytes_in = parts.iter().map(|part| part.stored_bytes()).sum();
     let scratch = attempt.context().scratch.clone();
     let mut groups = group_parts(parts.clone(), attempt.memory(), &scratch)?;
+    groups.show_progress(attempt.context().progress.clone());
     while groups.next_group()? {
         attempt.at_key(groups.key());
         reduce(&mut groups, attempt)?;

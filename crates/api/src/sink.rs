@@ -1,10 +1,18 @@
 //! Where results go.
 
+mod csv;
+mod json_lines;
+mod parquet;
+mod partitioned;
 mod raw;
 mod sequence;
 mod text;
 pub(crate) mod tsv;
 
+pub use csv::CsvOutput;
+pub use json_lines::JsonLinesOutput;
+pub use parquet::{ParquetBatchOutput, ParquetOutput};
+pub use partitioned::PartitionedOutput;
 pub use raw::RawOutput;
 pub use sequence::SequenceOutput;
 pub use text::TextOutput;
@@ -13,11 +21,12 @@ pub use tsv::TsvOutput;
 use crate::datum::Datum;
 use crate::pipe::{Pipe, Program, each};
 use gristmill_dataflow::attempt::{Attempt, ExtraPart, TaskError};
-use gristmill_dataflow::part::{FinishedPart, PartError, PartFile};
+use gristmill_dataflow::part::{FinishedPart, PartError, PartFiles};
 use std::any::Any;
 use std::sync::Arc;
 
-/// A kind of output for records of type `T`: [`TextOutput`], [`TsvOutput`], [`SequenceOutput`], [`RawOutput`].
+/// A kind of output for records of type `T`: [`TextOutput`], [`TsvOutput`], [`CsvOutput`], [`JsonLinesOutput`],
+/// [`ParquetOutput`], [`ParquetBatchOutput`], [`SequenceOutput`], [`RawOutput`], and each of them as a [`PartitionedOutput`].
 pub trait Sink<T: Datum>: Send + Sync + 'static {
     #[doc(hidden)]
     fn uri(&self) -> &str;
@@ -25,24 +34,25 @@ pub trait Sink<T: Datum>: Send + Sync + 'static {
     #[doc(hidden)]
     fn format(&self) -> &'static str;
 
+    /// Begins a file below `directory` of the output, or in the output if that is empty.
     #[doc(hidden)]
-    fn open(&self, file: PartFile) -> Result<Box<dyn Part<T>>, PartError>;
+    fn open(&self, files: &PartFiles, directory: &str) -> Result<Box<dyn Part<T>>, PartError>;
 }
 
-/// An open file of an output.
+/// An open file of an output, or several.
 #[doc(hidden)]
 pub trait Part<T: Datum> {
     /// Writes one record.
     fn write(&mut self, record: T::Ref<'_>) -> Result<(), PartError>;
 
-    /// Closes the file.
-    fn finish(self: Box<Self>) -> Result<FinishedPart, PartError>;
+    /// Closes it.
+    fn finish(self: Box<Self>) -> Result<Vec<FinishedPart>, PartError>;
 }
 
 /// A stage that ends in an output: each task writes one file, even an empty one.
 pub(crate) fn output_program<T: Datum>(pipe: Pipe<T>, output: usize, sink: Arc<impl Sink<T>>) -> Program {
     Arc::new(move |input, attempt| {
-        let mut part = sink.open(attempt.part_file(output)?)?;
+        let mut part = sink.open(&attempt.part_files(output), "")?;
         let mut records = 0;
         let mut write = each::<T, _>(|record, attempt| {
             records += 1;
@@ -53,8 +63,9 @@ pub(crate) fn output_program<T: Datum>(pipe: Pipe<T>, output: usize, sink: Arc<i
         pipe(input, attempt, &mut write)?;
         attempt.report.records_out += records;
         attempt.check()?;
-        let file = part.finish()?;
-        attempt.offer(output, file);
+        for file in part.finish()? {
+            attempt.offer(output, file);
+        }
         Ok(())
     })
 }
@@ -88,7 +99,7 @@ impl<K: Datum, V: Datum> Extra<K, V> {
         attempt: &mut Attempt,
     ) -> Result<(), TaskError> {
         if attempt.extra(self.output).is_none() {
-            let part = self.sink.open(attempt.part_file(self.output)?)?;
+            let part = self.sink.open(&attempt.part_files(self.output), "")?;
             *attempt.extra(self.output) = Some(Box::new(OpenExtra::<(K, V)>(part)));
         }
         attempt.report.records_out += 1;
@@ -101,7 +112,7 @@ impl<K: Datum, V: Datum> Extra<K, V> {
 struct OpenExtra<T: Datum>(Box<dyn Part<T>>);
 
 impl<T: Datum> ExtraPart for OpenExtra<T> {
-    fn finish(self: Box<Self>) -> Result<FinishedPart, PartError> {
+    fn finish(self: Box<Self>) -> Result<Vec<FinishedPart>, PartError> {
         self.0.finish()
     }
 

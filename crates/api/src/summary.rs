@@ -1,7 +1,7 @@
 //! The summary that a job program prints when it is done.
 
-use crate::report::{Report, StageReport};
 use crate::size::{ByteSize, thousands};
+use gristmill_proto::report::{Report, StageReport};
 use std::fmt::Write;
 
 /// The report as a person reads it.
@@ -13,7 +13,11 @@ pub(crate) fn summary(report: &Report) -> String {
 
 fn write_summary(report: &Report, out: &mut String) -> std::fmt::Result {
     let seconds = report.elapsed_ms as f64 / 1000.0;
-    writeln!(out, "{} done in {seconds:.2} s", report.job)?;
+    write!(out, "{} done in {seconds:.2} s", report.job)?;
+    match &report.job_id {
+        Some(id) => writeln!(out, " (job {id})")?,
+        None => writeln!(out)?,
+    }
     for stage in &report.stages {
         write_stage(stage, out)?;
     }
@@ -29,12 +33,17 @@ fn write_summary(report: &Report, out: &mut String) -> std::fmt::Result {
         writeln!(out, "  {}: {}", counter.name, thousands(counter.value))?;
     }
     if report.bad_records > 0 {
-        writeln!(out, "  skipped {} bad records", thousands(report.bad_records))?;
+        let plural = if report.bad_records == 1 { "" } else { "s" };
+        writeln!(out, "  skipped {} bad record{plural}", thousands(report.bad_records))?;
+    }
+    for note in &report.notes {
+        writeln!(out, "  note: {note}")?;
     }
     for output in &report.outputs {
+        let plural = if output.files.len() == 1 { "" } else { "s" };
         writeln!(
             out,
-            "  output {}: {} files, {}",
+            "  output {}: {} file{plural}, {}",
             output.uri,
             thousands(output.files.len() as u64),
             ByteSize(output.bytes)

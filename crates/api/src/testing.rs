@@ -21,9 +21,9 @@ use crate::keyed::Keyed;
 use crate::local::{LocalOptions, Unobserved, run_plan};
 use crate::pipe::{Consumer, TaskInput, each};
 use crate::plan::{Plan, StageSpec, Target};
-use crate::report::Report;
 use crate::source::{Input, Source};
 use gristmill_dataflow::attempt::{Attempt, Position, TaskError};
+use gristmill_proto::report::Report;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
 

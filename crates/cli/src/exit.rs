@@ -14,6 +14,8 @@ pub enum Exit {
     Failed,
     /// The arguments make no sense.
     Usage,
+    /// A cluster has come to its end, which is TERMINATED_WITH_ERRORS.
+    EndedWithErrors,
 }
 
 impl Exit {
@@ -23,6 +25,7 @@ impl Exit {
             Exit::Done => 0,
             Exit::Failed => 1,
             Exit::Usage => 2,
+            Exit::EndedWithErrors => 3,
         }
     }
 }

@@ -5,10 +5,11 @@ mod cluster;
 mod copy;
 mod copy_tree;
 mod create;
-mod escape;
+pub(crate) mod distcp;
+pub(crate) mod escape;
 mod failure;
 mod find;
-mod format;
+pub(crate) mod format;
 mod fsck;
 mod list;
 mod mode;
@@ -23,6 +24,7 @@ mod spelling;
 mod stat;
 mod tail;
 mod transfer;
+mod uploads;
 mod usage;
 mod walk;
 mod write;
@@ -81,6 +83,7 @@ enum Command {
     Getmerge(write::Getmerge),
     Cp(copy::Cp),
     Mv(rename::Mv),
+    Distcp(Box<distcp::Distcp>),
     // Changes.
     Mkdir(create::Mkdir),
     Touch(create::Touch),
@@ -115,6 +118,8 @@ enum Command {
     Maintenance(cluster::Maintenance),
     #[command(name = "recoverLease")]
     RecoverLease(cluster::RecoverLease),
+    // S3.
+    Uploads(uploads::Uploads),
 }
 
 impl Fs {
@@ -156,6 +161,7 @@ impl Command {
             Command::Getmerge(command) => command.run(session),
             Command::Cp(command) => command.run(session),
             Command::Mv(command) => command.run(session),
+            Command::Distcp(command) => command.run(session),
             Command::Mkdir(command) => command.run(session),
             Command::Touch(command) => command.run(session),
             Command::Touchz(command) => command.run(session),
@@ -182,11 +188,13 @@ impl Command {
             Command::Recommission(command) => command.run(session),
             Command::Maintenance(command) => command.run(session),
             Command::RecoverLease(command) => command.run(session),
+            Command::Uploads(command) => command.run(session),
         }
     }
 }
 
-fn master(text: &str) -> Result<String, String> {
+/// Reads HOST:PORT.
+pub(crate) fn master(text: &str) -> Result<String, String> {
     if gristmill_dfs::is_host_and_port(text) {
         Ok(text.to_owned())
     } else {

@@ -19,9 +19,16 @@ fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     let level = if gristmill_cli::is_daemon(&args) { LevelFilter::INFO } else { LevelFilter::WARN };
     let filter = EnvFilter::builder().with_default_directive(level.into()).with_env_var(LOG_VARIABLE);
-    let subscriber =
-        tracing_subscriber::fmt().with_env_filter(filter.from_env_lossy()).with_writer(io::stderr);
+    let mut filter = filter.from_env_lossy();
+    if std::env::var_os(LOG_VARIABLE).is_none() {
+        // It calls each refusal of a request an error; clients are told, and that is enough.
+        filter = filter.add_directive("s3s=off".parse().expect("a directive"));
+    }
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     subscriber.with_ansi(io::stderr().is_terminal()).init();
+    if let Some(ended) = gristmill_cli::run_attempt() {
+        return ended;
+    }
     let out = io::stdout();
     let mut streams = Streams {
         input: Box::new(io::stdin()),

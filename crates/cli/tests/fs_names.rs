@@ -115,10 +115,11 @@ fn wrong_usage_has_a_code_of_its_own() {
         let said = run(words, b"", false);
         assert_eq!((said.exit, said.exit.code()), (Exit::Usage, 2), "{words:?}: {}", said.err);
     }
-    let said = run(&["ls", "s3://bucket/key"], b"", false);
+    let said = run(&["ls", "s3:///key"], b"", false);
     assert_eq!(
         said.failed(),
-        "gristmill: cannot use s3://bucket/key: s3:// is not supported yet, only paths, file://, dfs:// and memory:// are\n"
+        "gristmill: cannot use s3:///key: an S3 URI is s3://BUCKET/path, and a bucket has a name of 3 to 63 letters, \
+         digits, dots, hyphens and underscores\n"
     );
 }
 

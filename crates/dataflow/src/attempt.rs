@@ -1,17 +1,18 @@
 //! One try at a task: where it stands, what it has counted and written, and why it failed.
 
+use crate::care::Care;
 use crate::commit::Outputs;
+use crate::hold::{self, Moment};
 use crate::idle::IdleBuffers;
 use crate::map_output::{MapOutput, MapOutputError, ShuffleRule};
 use crate::memory::TaskMemory;
 use crate::merge::MergeError;
-use crate::part::{FinishedPart, PartError, PartFile};
+use crate::part::{FinishedPart, PartError, PartFile, PartFiles};
+pub use crate::position::Position;
 use crate::read::ReadError;
 use crate::run::{ReadRunError, Run};
 use crate::scratch::{Scratch, ScratchError};
-use gristmill_dfs::Uri;
 use std::any::Any;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -19,8 +20,8 @@ use thiserror::Error;
 
 /// Cancellation is looked for, and progress shown, once in this many records.
 const RECORDS_PER_TICK: u64 = 1024;
-/// So many bytes of a key are shown in an error.
-const SHOWN_KEY_BYTES_MAX: usize = 80;
+/// Below an output, where records that were skipped because they end attempts are kept. Readers pass over it.
+const ASIDE_DIRECTORY: &str = "_skipped";
 
 /// Why an attempt failed.
 #[derive(Debug, Error)]
@@ -91,44 +92,10 @@ pub enum TaskError {
     Cancelled,
 }
 
-/// Which record an attempt works on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Position {
-    /// None yet.
-    #[default]
-    Start,
-    /// A record of a file.
-    Offset {
-        /// The file.
-        uri: Uri,
-        /// Where the record starts (the block, in sequence files).
-        offset: u64,
-    },
-    /// A generated record.
-    Row(u64),
-    /// A group of a reduce: its encoded key.
-    Key(Vec<u8>),
-}
-
 impl TaskError {
     /// A record whose bytes are not what the job's types say.
     pub fn undecodable(at: &Position, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Decode { at: at.clone(), source: Box::new(source) }
-    }
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Start => write!(f, "the start of its input"),
-            Self::Offset { uri, offset } => write!(f, "offset {offset} of {uri}"),
-            Self::Row(row) => write!(f, "row {row}"),
-            Self::Key(key) if key.is_empty() => write!(f, "the empty key"),
-            Self::Key(key) => {
-                let shown = &key[..key.len().min(SHOWN_KEY_BYTES_MAX)];
-                write!(f, "key \"{}\"", shown.escape_ascii())
-            }
-        }
     }
 }
 
@@ -139,6 +106,19 @@ pub struct Progress {
     pub records: AtomicU64,
     /// Bytes of input read.
     pub bytes: AtomicU64,
+    /// Someone wants to know now: a record may take longer than a thousand should. Set by whoever looks, cleared by
+    /// the attempt that answers.
+    pub asked: AtomicBool,
+    /// Values of groups handed out: a group may take longer than any other thing.
+    pub values: AtomicU64,
+}
+
+impl Progress {
+    /// Records and bytes.
+    pub fn seen(&self) -> (u64, u64) {
+        let records = self.records.load(Ordering::Relaxed).max(self.values.load(Ordering::Relaxed));
+        (records, self.bytes.load(Ordering::Relaxed))
+    }
 }
 
 /// What an attempt needs of its surroundings.
@@ -162,6 +142,8 @@ pub struct AttemptContext {
     pub progress: Arc<Progress>,
     /// Number of counters in the plan.
     pub counters: usize,
+    /// Of an attempt that is careful.
+    pub care: Option<Arc<Care>>,
 }
 
 /// How a task's output files are named: `part-m-00003` of a map stage, `part-r-00003` of a reduce stage
@@ -174,18 +156,24 @@ pub struct PartNames {
     pub task: u32,
     /// By output: how many tasks of other stages come before this stage's.
     pub bases: Arc<Vec<u32>>,
+    /// The job's id, where files appear among those of other jobs: `part-r-00003-<job>`.
+    pub job: Option<String>,
 }
 
 impl PartNames {
     fn name(&self, output: usize) -> String {
-        format!("part-{}-{:05}", self.kind, self.bases[output] + self.task)
+        let number = self.bases[output] + self.task;
+        match &self.job {
+            None => format!("part-{}-{number:05}", self.kind),
+            Some(job) => format!("part-{}-{number:05}-{job}", self.kind),
+        }
     }
 }
 
-/// An open file of an extra output.
+/// An open file of an extra output, or several.
 pub trait ExtraPart: Any {
-    /// Closes the file.
-    fn finish(self: Box<Self>) -> Result<FinishedPart, PartError>;
+    /// Closes them.
+    fn finish(self: Box<Self>) -> Result<Vec<FinishedPart>, PartError>;
     /// For whoever opened it and knows its type.
     fn as_any(&mut self) -> &mut dyn Any;
 }
@@ -213,14 +201,29 @@ pub struct AttemptReport {
     pub records_out: u64,
     /// Bytes written to outputs.
     pub bytes_out: u64,
-    /// Records that `skip_bad` skipped.
-    pub bad_records: u64,
+    /// Records that `skip_bad` skipped, by the number of the rule that let it; rules that let none are left out at the end.
+    pub bad_records: Vec<u64>,
     /// The map output.
     pub run: Option<Run>,
     /// Output files, each with the number of its output.
     pub parts: Vec<(usize, FinishedPart)>,
     /// How long it ran.
     pub elapsed: Duration,
+}
+
+impl AttemptReport {
+    /// Counts a bad record that the rule of this number lets pass.
+    pub fn skip_bad_record(&mut self, rule: usize) {
+        if self.bad_records.len() <= rule {
+            self.bad_records.resize(rule + 1, 0);
+        }
+        self.bad_records[rule] += 1;
+    }
+
+    /// Bad records that any rule let pass.
+    pub fn bad_records_total(&self) -> u64 {
+        self.bad_records.iter().sum()
+    }
 }
 
 /// A running attempt.
@@ -234,6 +237,8 @@ pub struct Attempt {
     failure: Option<TaskError>,
     map_output: Option<MapOutput>,
     extras: Vec<Option<Box<dyn ExtraPart>>>,
+    /// Records that were skipped because they end attempts.
+    aside: Option<PartFile>,
     shown: (u64, u64),
     shares_memory: bool,
 }
@@ -251,6 +256,7 @@ impl Attempt {
             failure: None,
             map_output: None,
             extras,
+            aside: None,
             shown: (0, 0),
             shares_memory: false,
         }
@@ -298,10 +304,14 @@ impl Attempt {
     #[inline]
     pub fn record_done(&mut self) -> Result<(), TaskError> {
         self.report.records_in += 1;
-        if self.failure.is_some() {
-            return self.check();
+        if self.failure.is_some() || self.context.care.is_some() {
+            self.check()?;
+            self.note_record(self.report.records_in + 1)?;
         }
-        if self.report.records_in.is_multiple_of(RECORDS_PER_TICK) { self.tick() } else { Ok(()) }
+        if self.report.records_in.is_multiple_of(RECORDS_PER_TICK) || self.is_asked() {
+            return self.tick();
+        }
+        Ok(())
     }
 
     /// Called once a group, after the author's function.
@@ -312,13 +322,57 @@ impl Attempt {
         if self.failure.is_some() {
             return self.check();
         }
-        if self.report.groups.is_multiple_of(RECORDS_PER_TICK) { self.tick() } else { Ok(()) }
+        if self.report.groups.is_multiple_of(RECORDS_PER_TICK) || self.is_asked() {
+            return self.tick();
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn note_record(&self, record: u64) -> Result<(), TaskError> {
+        Ok(self.context.care.as_ref().map_or(Ok(()), |care| care.note(record))?)
+    }
+
+    /// Whether the record that the source hands out has ended attempts before.
+    #[inline]
+    pub fn is_at_deadly(&self) -> bool {
+        self.context.care.as_ref().is_some_and(|care| care.is_deadly(self.report.records_in + 1))
+    }
+
+    /// Keeps a record that is skipped, in a file beside the job's first output: a line with its place and its bytes.
+    pub fn set_aside(&mut self, record: &[u8]) {
+        if self.context.outputs.is_empty() {
+            return;
+        }
+        let line = format!("{}\t{}\n", self.position, record.escape_ascii());
+        if let Err(error) = self.write_aside(line.as_bytes()) {
+            self.fail(error.into());
+        }
+    }
+
+    fn write_aside(&mut self, line: &[u8]) -> Result<(), PartError> {
+        if self.aside.is_none() {
+            // No two tasks have the same name, whatever their stage.
+            let name = match &self.context.parts.job {
+                None => self.context.id.clone(),
+                Some(job) => format!("{}-{job}", self.context.id),
+            };
+            let files = PartFiles { name, ..self.part_files(0) };
+            self.aside = Some(files.create(ASIDE_DIRECTORY, "", None)?);
+        }
+        let aside = self.aside.as_mut().expect("it was made just now");
+        aside.append(|buffer| buffer.extend_from_slice(line))
+    }
+
+    #[inline]
+    fn is_asked(&self) -> bool {
+        self.context.progress.asked.load(Ordering::Relaxed)
     }
 
     /// Stands at `offset` of the file that it stands in already.
     #[inline]
     pub fn at_offset(&mut self, now: u64) {
-        if let Position::Offset { offset, .. } = &mut self.position {
+        if let Position::Offset { offset, .. } | Position::Decompressed { offset, .. } = &mut self.position {
             *offset = now;
         }
     }
@@ -344,16 +398,23 @@ impl Attempt {
     #[cold]
     pub fn tick(&mut self) -> Result<(), TaskError> {
         let (records, bytes) = (self.report.records_in, self.report.bytes_in);
+        self.context.progress.asked.store(false, Ordering::Relaxed);
         self.context.progress.records.fetch_add(records - self.shown.0, Ordering::Relaxed);
         self.context.progress.bytes.fetch_add(bytes - self.shown.1, Ordering::Relaxed);
         self.shown = (records, bytes);
+        hold::reach(if self.context.parts.kind == 'm' { Moment::Map } else { Moment::Reduce });
         if self.context.cancel.load(Ordering::Relaxed) { Err(TaskError::Cancelled) } else { Ok(()) }
     }
 
-    /// A new file of output `output`, named after the task.
-    pub fn part_file(&self, output: usize) -> Result<PartFile, PartError> {
-        let (id, name) = (&self.context.id, self.context.parts.name(output));
-        self.context.outputs.create(output, id, &name, self.context.memory)
+    /// Makes files of output `output`, named after the task.
+    pub fn part_files(&self, output: usize) -> PartFiles {
+        PartFiles {
+            outputs: self.context.outputs.clone(),
+            output,
+            attempt: self.context.id.clone(),
+            name: self.context.parts.name(output),
+            memory: self.context.memory,
+        }
     }
 
     /// Adds a finished file to what the attempt offers for commit.
@@ -370,16 +431,22 @@ impl Attempt {
     /// Ends the attempt: closes the map output and hands over what it did.
     pub fn finish(mut self) -> Result<AttemptReport, TaskError> {
         self.check()?;
+        self.note_record(0)?;
         self.tick()?;
         if let Some(output) = self.map_output.take() {
             self.report.records_collected = output.records();
             let at = self.position.clone();
             self.report.run = Some(output.finish().map_err(|source| TaskError::MapOutput { at, source })?);
         }
+        if let Some(aside) = self.aside.take() {
+            let part = aside.finish()?;
+            self.offer(0, part);
+        }
         for output in 0..self.extras.len() {
             if let Some(extra) = self.extras[output].take() {
-                let file = extra.finish()?;
-                self.offer(output, file);
+                for file in extra.finish()? {
+                    self.offer(output, file);
+                }
             }
         }
         self.report.elapsed = self.started.elapsed();

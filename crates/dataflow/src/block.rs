@@ -89,6 +89,29 @@ fn checksum(header_and_payload: &[u8], offset: u64) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&offset.to_le_bytes()), header_and_payload)
 }
 
+/// What a block says of itself. Nothing of it counts before [`check`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BlockHeader {
+    pub(crate) stored_bytes: u32,
+    pub(crate) raw_bytes: u32,
+    pub(crate) records: u32,
+}
+
+impl BlockHeader {
+    pub(crate) fn of(header: &[u8; BLOCK_HEADER_BYTES]) -> Self {
+        let field = |index: usize| u32::from_le_bytes([0, 1, 2, 3].map(|byte| header[4 * index + byte]));
+        Self { stored_bytes: field(2), raw_bytes: field(3), records: field(4) }
+    }
+}
+
+/// Whether header, payload and place of a block belong together.
+pub(crate) fn check(block: &[u8], offset: u64) -> Result<(), BlockError> {
+    match block.split_first_chunk::<4>() {
+        Some((crc, rest)) if u32::from_le_bytes(*crc) == checksum(rest, offset) => Ok(()),
+        Some(_) | None => Err(BlockError::Checksum),
+    }
+}
+
 /// Verifies the block that was read from `offset` and puts its payload, decompressed, into `raw`.
 /// `raw_bytes` and `records` are what the index says: nothing is allocated on the block's own word, nor more than the
 /// payload can hold.

@@ -1,8 +1,8 @@
 //! All outputs of a job: staged by attempts, published once.
 
-use crate::memory::TaskMemory;
-use crate::part::{PartError, PartFile};
-use gristmill_dfs::{Existing, FileInfo, ResolveError, StageError, StagedFile, Staging, Uri, UriError};
+use gristmill_dfs::{
+    Existing, FileInfo, ResolveError, StageError, StagedFile, StagedWriter, Staging, Uri, UriError,
+};
 use std::collections::HashMap;
 use thiserror::Error;
 
@@ -60,6 +60,11 @@ impl Outputs {
         Ok(Self { stagings })
     }
 
+    /// Outputs that somebody else has begun and will publish: attempts in other processes write to them too.
+    pub fn joined(stagings: Vec<Box<dyn Staging>>) -> Self {
+        Self { stagings }
+    }
+
     /// Number of outputs.
     pub fn len(&self) -> usize {
         self.stagings.len()
@@ -75,10 +80,8 @@ impl Outputs {
         output: usize,
         attempt: &str,
         name: &str,
-        memory: TaskMemory,
-    ) -> Result<PartFile, PartError> {
-        let writer = self.stagings[output].create(attempt, name)?;
-        Ok(PartFile::new(name.to_owned(), writer, memory))
+    ) -> Result<Box<dyn StagedWriter>, StageError> {
+        self.stagings[output].create(attempt, name)
     }
 
     /// Publishes `files` of the winning attempts. Each output appears whole, at one moment; several outputs appear
@@ -118,8 +121,8 @@ impl Outputs {
     }
 }
 
-/// Outputs within each other would publish parts of each other.
-fn refuse_overlap(uris: &[Uri]) -> Result<(), CommitError> {
+/// Refuses outputs within each other: they would publish parts of each other.
+pub fn refuse_overlap(uris: &[Uri]) -> Result<(), CommitError> {
     let places = uris.iter().map(|uri| Ok(uri.store()?.resolve(uri)?));
     let places = places.collect::<Result<Vec<Uri>, CommitError>>()?;
     for (index, first) in places.iter().enumerate() {

@@ -1,15 +1,16 @@
 //! Reads the records of a run part, one after the other.
 
-use crate::block::{BlockError, RecordSpan, record_at};
+use crate::block::{self, BlockError, RecordSpan, record_at};
 use crate::prefix::prefix;
 use crate::run::{ReadRunError, RunBytes, RunPart};
-use crate::run_file::{RunError, RunFileReader};
+use crate::run_file::{BlockEntry, RunError, RunFileReader};
 use std::sync::Arc;
 
 /// Reads the records of a part in order.
 pub(crate) struct Cursor {
     part: RunPart,
-    file: Option<RunFileReader>,
+    /// Boxed: cursors are moved about.
+    file: Option<Box<RunFileReader>>,
     next_block: u32,
     block: Arc<Vec<u8>>,
     span: RecordSpan,
@@ -21,12 +22,7 @@ pub(crate) struct Cursor {
 impl Cursor {
     /// Stands on the first record.
     pub(crate) fn open(part: RunPart) -> Result<Self, ReadRunError> {
-        let file = match &part.run.bytes {
-            RunBytes::Resident { .. } => None,
-            RunBytes::Stored { file, .. } => {
-                Some(RunFileReader::with_known_index(file.open()?, file.path().display().to_string()))
-            }
-        };
+        let file = part.run.open()?;
         let (next_block, block) = (part.blocks.start, Arc::new(Vec::new()));
         let mut cursor =
             Self { part, file, next_block, block, span: RecordSpan::default(), prefix: 0, ended: false };
@@ -94,7 +90,13 @@ impl Cursor {
                 file.block(&self.part.run.index.blocks[number], raw)?;
             }
             (None, RunBytes::Resident { blocks, .. }) => self.block = blocks[number].clone(),
-            (None, RunBytes::Stored { .. }) => unreachable!("a stored run has an open file"),
+            (None, RunBytes::Held { blocks, .. }) => {
+                let entry = &self.part.run.index.blocks[number];
+                let raw = Arc::make_mut(&mut self.block);
+                block::open(&blocks[number], entry.offset, entry.raw_bytes, entry.records, raw)
+                    .map_err(|source| in_memory(entry, source))?;
+            }
+            (None, _) => unreachable!("a run that is not in memory has an open file"),
         }
         self.next_block += 1;
         self.span = RecordSpan::default();
@@ -103,10 +105,13 @@ impl Cursor {
 
     fn malformed(&self, source: BlockError) -> ReadRunError {
         let entry = &self.part.run.index.blocks[self.next_block as usize - 1];
-        let path = match &self.file {
-            Some(file) => return file.malformed(entry, source).into(),
-            None => String::from("a run in memory"),
-        };
-        RunError::Block { path, offset: entry.offset, source }.into()
+        match &self.file {
+            Some(file) => file.malformed(entry, source).into(),
+            None => in_memory(entry, source),
+        }
     }
+}
+
+fn in_memory(entry: &BlockEntry, source: BlockError) -> ReadRunError {
+    RunError::Block { path: String::from("a run in memory"), offset: entry.offset, source }.into()
 }

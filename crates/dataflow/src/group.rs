@@ -1,7 +1,10 @@
 //! Groups a sorted sequence by equal keys: what a reduce function is called with.
 
+use crate::attempt::Progress;
 use crate::merge::Merge;
 use crate::run::ReadRunError;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Walks over groups of equal keys, and over the values of each.
 ///
@@ -20,7 +23,11 @@ pub struct Groups {
     groups: u64,
     largest_group: u64,
     group_start: u64,
+    progress: Option<Arc<Progress>>,
 }
+
+/// Progress is shown once in this many values.
+const VALUES_PER_SHOW: u64 = 1024;
 
 impl Groups {
     pub(crate) fn new(merge: Merge) -> Self {
@@ -34,6 +41,19 @@ impl Groups {
             groups,
             largest_group,
             group_start,
+            progress: None,
+        }
+    }
+
+    /// Shows there how many values were handed out.
+    pub fn show_progress(&mut self, progress: Arc<Progress>) {
+        self.progress = Some(progress);
+    }
+
+    #[cold]
+    fn show(&self) {
+        if let Some(progress) = &self.progress {
+            progress.values.fetch_add(VALUES_PER_SHOW, Ordering::Relaxed);
         }
     }
 
@@ -64,6 +84,9 @@ impl Groups {
         }
         self.taken = true;
         self.records += 1;
+        if self.records.is_multiple_of(VALUES_PER_SHOW) {
+            self.show();
+        }
         Ok(self.merge.top().map(|top| top.value()))
     }
 

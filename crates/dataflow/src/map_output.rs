@@ -7,6 +7,7 @@
 use crate::combine::CombineTable;
 use crate::fold::Fold;
 use crate::group::Groups;
+use crate::hold::{self, Moment};
 use crate::idle::IdleBuffers;
 use crate::memory::TaskMemory;
 use crate::merge::{Merge, MergeError, merge_until_few};
@@ -138,15 +139,12 @@ impl MapOutput {
     }
 
     fn spill(&mut self) -> Result<(), ScratchError> {
-        let mut run = RunWriter::new(&self.scratch, self.rule.is_range());
-        match &mut self.collector {
-            Collector::Sort(buffer) if buffer.is_empty() => return Ok(()),
-            Collector::Combine(table) if table.is_empty() => return Ok(()),
-            Collector::Sort(buffer) => buffer.drain_into(&mut run)?,
-            Collector::Combine(table) => {
-                table.drain_into(&self.rule.partitioner, self.rule.map_partitions(), &mut run)?;
-            }
+        if self.collector.is_empty() {
+            return Ok(());
         }
+        let mut run = RunWriter::new(&self.scratch, self.rule.is_range());
+        self.collector.drain_into(&self.rule, &mut run)?;
+        hold::reach(Moment::Spill);
         self.spills.push(Arc::new(run.finish()?));
         Ok(())
     }
@@ -158,33 +156,46 @@ impl MapOutput {
 
     /// Ends the output: everything in one run.
     pub fn finish(mut self) -> Result<Run, MapOutputError> {
-        self.spill()?;
+        let mut out = RunWriter::of_output(&self.scratch, self.rule.is_range())?;
+        if self.spills.is_empty() {
+            self.collector.drain_into(&self.rule, &mut out)?;
+        } else {
+            self.spill()?;
+        }
         match self.collector {
             Collector::Sort(buffer) => self.idle.give_sort(buffer.into_memory()),
             Collector::Combine(table) => self.idle.give_table(table.into_memory()),
         }
-        if self.spills.len() > 1 {
+        if !self.spills.is_empty() {
             // The merge needs what collecting needed.
             self.idle.free();
-        }
-        let mut out = RunWriter::new(&self.scratch, self.rule.is_range());
-        match self.spills.len() {
-            0 => {}
-            1 => {
-                let only = self.spills.pop().and_then(|run| Arc::try_unwrap(run).ok());
-                return Ok(only.expect("nobody else holds a spill"));
-            }
-            _ => {
-                for partition in 0..self.rule.map_partitions() {
-                    let parts: Vec<_> =
-                        self.spills.iter().filter_map(|run| RunPart::partition(run, partition)).collect();
-                    if !parts.is_empty() {
-                        self.rule.merge_spills(partition, parts, self.memory, &self.scratch, &mut out)?;
-                    }
+            for partition in 0..self.rule.map_partitions() {
+                let parts: Vec<_> =
+                    self.spills.iter().filter_map(|run| RunPart::partition(run, partition)).collect();
+                if !parts.is_empty() {
+                    self.rule.merge_spills(partition, parts, self.memory, &self.scratch, &mut out)?;
+                    hold::reach(Moment::Merge);
                 }
             }
         }
         Ok(out.finish()?)
+    }
+}
+
+impl Collector {
+    fn is_empty(&self) -> bool {
+        match self {
+            Collector::Sort(buffer) => buffer.is_empty(),
+            Collector::Combine(table) => table.is_empty(),
+        }
+    }
+
+    /// Writes everything, sorted, and is empty afterwards.
+    fn drain_into(&mut self, rule: &ShuffleRule, run: &mut RunWriter) -> Result<(), ScratchError> {
+        match self {
+            Collector::Sort(buffer) => buffer.drain_into(run),
+            Collector::Combine(table) => table.drain_into(&rule.partitioner, rule.map_partitions(), run),
+        }
     }
 }
 

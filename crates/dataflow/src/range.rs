@@ -2,8 +2,32 @@
 //! order. The sample is the index of the map outputs: each block's first key stands for the block's bytes, so
 //! the cuts are right to a block for each map output, and the input is read only once.
 
+use crate::partition::PARTITIONS_MAX;
 use crate::run::{Run, RunPart};
+use crate::run_file::INDEX_KEY_BYTES;
+use crate::varint;
 use std::sync::Arc;
+use thiserror::Error;
+
+const HEADER: [u8; 12] = *b"GRISTCUT\x01\0\0\0";
+const CHECKSUM_BYTES: usize = 4;
+
+/// Why bytes are no cuts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum RangeCutsError {
+    /// Not these, or of another version.
+    #[error("no range cuts of version 1")]
+    Header,
+    /// Changed on the way.
+    #[error("range cuts are damaged: checksum mismatch")]
+    Checksum,
+    /// The checksum is right, and the content is not.
+    #[error("malformed range cuts at byte {at}")]
+    Malformed {
+        /// Where.
+        at: usize,
+    },
+}
 
 /// Keys at which partitions begin; partition `i` has the keys from cut `i - 1` on and before cut `i`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,12 +38,11 @@ pub struct RangeCuts {
 impl RangeCuts {
     /// Cuts the keys of `runs` into at most `partitions` shares of about equal bytes.
     pub fn choose(runs: &[Arc<Run>], partitions: u32) -> Self {
-        let mut sample: Vec<(&[u8], u64)> = Vec::new();
-        for run in runs {
-            for (number, block) in (0u32..).zip(&run.index.blocks) {
-                sample.push((run.index.first_key(number), block.raw_bytes.into()));
-            }
-        }
+        Self::of_sample(runs.iter().flat_map(|run| run.index.sample(u32::MAX)).collect(), partitions)
+    }
+
+    /// The same from keys and the bytes that each stands for, in any order.
+    pub(crate) fn of_sample(mut sample: Vec<(&[u8], u64)>, partitions: u32) -> Self {
         sample.sort_unstable();
         let total: u64 = sample.iter().map(|(_, bytes)| bytes).sum();
         let mut cuts: Vec<Arc<[u8]>> = Vec::new();
@@ -38,15 +61,71 @@ impl RangeCuts {
         Self { cuts }
     }
 
-    /// What partition `partition` reads of `run`.
-    pub fn part(&self, run: &Arc<Run>, partition: u32) -> RunPart {
+    /// The keys of `partition`: from, and until; `None` for no bound. Or that it has none.
+    #[allow(clippy::type_complexity)]
+    pub(crate) fn bounds(&self, partition: u32) -> Option<(Option<Arc<[u8]>>, Option<Arc<[u8]>>)> {
         let partition = partition as usize;
         if partition > self.cuts.len() {
-            return RunPart::none(run);
+            return None;
         }
         let from = partition.checked_sub(1).and_then(|before| self.cuts.get(before)).cloned();
-        RunPart::keys(run, from, self.cuts.get(partition).cloned())
+        Some((from, self.cuts.get(partition).cloned()))
     }
+
+    /// What partition `partition` reads of `run`.
+    pub fn part(&self, run: &Arc<Run>, partition: u32) -> RunPart {
+        match self.bounds(partition) {
+            Some((from, until)) => RunPart::keys(run, from, until),
+            None => RunPart::none(run),
+        }
+    }
+
+    /// As they travel (`docs/formats.md`).
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = HEADER.to_vec();
+        varint::put(self.cuts.len() as u64, &mut out);
+        for cut in &self.cuts {
+            varint::put(cut.len() as u64, &mut out);
+            out.extend_from_slice(cut);
+        }
+        let crc = crc32c::crc32c(&out);
+        out.extend_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    /// Reads what [`Self::encode`] wrote. Each cut has 1 to 32 bytes, and they ascend.
+    pub fn decode(bytes: &[u8]) -> Result<Self, RangeCutsError> {
+        let (content, crc) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(RangeCutsError::Header)?;
+        if !content.starts_with(&HEADER) {
+            return Err(RangeCutsError::Header);
+        }
+        if crc32c::crc32c(content) != u32::from_le_bytes(*crc) {
+            return Err(RangeCutsError::Checksum);
+        }
+        let mut at = HEADER.len();
+        let mut cuts: Vec<Arc<[u8]>> = Vec::new();
+        let count = varint::take(content, &mut at).filter(|&count| count < PARTITIONS_MAX.into());
+        for _ in 0..count.ok_or(RangeCutsError::Malformed { at })? {
+            let start = at;
+            let key = take_key(content, &mut at).ok_or(RangeCutsError::Malformed { at: start })?;
+            let last = cuts.last().map_or(&[][..], |last| last);
+            if key <= last {
+                return Err(RangeCutsError::Malformed { at: start });
+            }
+            cuts.push(key.into());
+        }
+        if at != content.len() {
+            return Err(RangeCutsError::Malformed { at });
+        }
+        Ok(Self { cuts })
+    }
+}
+
+fn take_key<'c>(content: &'c [u8], at: &mut usize) -> Option<&'c [u8]> {
+    let bytes = varint::take(content, at).filter(|&bytes| bytes <= INDEX_KEY_BYTES as u64)?;
+    let key = content.get(*at..*at + bytes as usize)?;
+    *at += key.len();
+    Some(key)
 }
 
 #[cfg(test)]
@@ -107,6 +186,40 @@ mod tests {
             for cut in &cuts.cuts {
                 prop_assert!(!cut.is_empty());
             }
+            prop_assert_eq!(RangeCuts::decode(&cuts.encode()), Ok(cuts));
+        }
+    }
+
+    fn sealed(content: &[u8]) -> Vec<u8> {
+        [content, &crc32c::crc32c(content).to_le_bytes()].concat()
+    }
+
+    #[test]
+    fn damaged_cuts_are_refused() {
+        let cuts = RangeCuts { cuts: vec![b"g"[..].into(), b"mill"[..].into()] };
+        let encoded = cuts.encode();
+        // As docs/formats.md shows it.
+        assert_eq!(encoded, *b"GRISTCUT\x01\0\0\0\x02\x01g\x04mill\x45\xd0\x52\x69");
+        for bit in 0..encoded.len() * 8 {
+            let mut damaged = encoded.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(RangeCuts::decode(&damaged).is_err(), "bit {bit}");
+        }
+        for bytes in 0..encoded.len() {
+            assert!(RangeCuts::decode(&encoded[..bytes]).is_err(), "{bytes} bytes");
+        }
+        let malformed: [&[u8]; 7] = [
+            b"",
+            b"\x02\x01b\x01a",
+            b"\x02\x01a\x01a",
+            b"\x01\0",
+            b"\x01\x01ab",
+            b"\xff\xff\xff\xff\x0f",
+            &[&[1, 33][..], &[b'k'; 33]].concat(),
+        ];
+        for content in malformed {
+            let error = RangeCuts::decode(&sealed(&[&HEADER[..], content].concat()));
+            assert!(matches!(error, Err(RangeCutsError::Malformed { .. })), "{content:x?}: {error:?}");
         }
     }
 

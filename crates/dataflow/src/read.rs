@@ -1,15 +1,18 @@
 //! Splits to records. Each reader yields the records whose first byte lies in its range, whatever the range:
 //! any cutting of a file gives the same records.
 
+mod delimited;
 mod fixed;
 mod lines;
 mod sequence;
 mod window;
 
+pub use delimited::{DelimitedReader, is_quote_open};
 pub use fixed::FixedReader;
 pub use lines::LineReader;
 pub use sequence::{SequenceReader, SequenceRecord};
 
+use crate::compression::Compression;
 use crate::run_file::RunError;
 use gristmill_dfs::{OpenError, Uri, UriError};
 use std::io;
@@ -69,7 +72,96 @@ pub enum ReadError {
         /// Bytes that are there.
         found_bytes: usize,
     },
+    /// A compressed file ends in the middle of its data.
+    #[error(
+        "{uri} is truncated: its {compression} data does not end where the file does, at offset {offset}, {decompressed} bytes after what was decompressed from offset {from}"
+    )]
+    Truncated {
+        /// The file.
+        uri: Uri,
+        /// How it is compressed.
+        compression: Compression,
+        /// Compressed bytes that were read.
+        offset: u64,
+        /// Where decompression began.
+        from: u64,
+        /// Bytes that were decompressed since.
+        decompressed: u64,
+    },
+    /// A compressed file is damaged, or is not what its name says.
+    #[error(
+        "{uri} is damaged or is not {compression}: {source} (before offset {offset}, {decompressed} bytes after what was decompressed from offset {from})"
+    )]
+    Corrupt {
+        /// The file.
+        uri: Uri,
+        /// What it should be.
+        compression: Compression,
+        /// Compressed bytes that were read.
+        offset: u64,
+        /// Where decompression began.
+        from: u64,
+        /// Bytes that were decompressed since.
+        decompressed: u64,
+        /// What its decoder says.
+        #[source]
+        source: io::Error,
+    },
+    /// A compressed file decompresses to more than anybody would have compressed.
+    #[error(
+        "{uri} is a decompression bomb: {offset} bytes of {compression} gave {decompressed}, more than {ratio_max} times as much"
+    )]
+    Bomb {
+        /// The file.
+        uri: Uri,
+        /// How it is compressed.
+        compression: Compression,
+        /// Compressed bytes that were read.
+        offset: u64,
+        /// Bytes that were decompressed.
+        decompressed: u64,
+        /// [`RATIO_MAX`](crate::compression::RATIO_MAX).
+        ratio_max: u64,
+    },
+    /// A quoted field goes on to the end of the file.
+    #[error("a quoted field of the record at offset {offset} of {uri} has no end")]
+    OpenQuote {
+        /// The file.
+        uri: Uri,
+        /// Where the record starts.
+        offset: u64,
+    },
+    /// A file of another format is damaged.
+    #[error("cannot read {uri} as {format}: {source} (at offset {offset})")]
+    Format {
+        /// The file.
+        uri: Uri,
+        /// What it should be.
+        format: &'static str,
+        /// Where in it, about.
+        offset: u64,
+        /// What its reader says.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A sequence file is damaged.
     #[error(transparent)]
     Sequence(#[from] RunError),
+}
+
+impl ReadError {
+    /// Whether the file's content is what is wrong: reading it again would not help, and leaving out the rest might.
+    pub fn is_of_the_file(&self) -> bool {
+        match self {
+            Self::Uri(_) | Self::Open(_) | Self::Io { .. } | Self::Changed { .. } => false,
+            Self::RecordTooLarge { .. }
+            | Self::ShortRecord { .. }
+            | Self::Truncated { .. }
+            | Self::Corrupt { .. }
+            | Self::Bomb { .. }
+            | Self::OpenQuote { .. }
+            | Self::Format { .. }
+            | Self::Sequence(_) => true,
+        }
+    }
 }

@@ -1,10 +1,12 @@
 //! A run: a sorted sequence of records, in memory while there is room, else in a run file.
 
-use crate::block::BLOCK_BYTES;
+use crate::block::{BLOCK_BYTES, Codec};
 use crate::memory::Reservation;
-use crate::run_file::{BlockEntry, INDEX_KEY_BYTES, RunError, RunIndex};
-use crate::scratch::{ScratchError, ScratchFile};
+use crate::run_file::{BlockEntry, Moved, RunError, RunFileReader, RunFileWriter, RunIndex};
+use crate::scratch::{self, ScratchError, ScratchFile};
+use std::io::{self, BufWriter};
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -30,8 +32,44 @@ pub struct Run {
 /// Where a run's blocks are.
 #[derive(Debug)]
 pub(crate) enum RunBytes {
-    Resident { blocks: Vec<Arc<Vec<u8>>>, _held: Reservation },
-    Stored { file: ScratchFile, stored_bytes: u64 },
+    Resident {
+        blocks: Vec<Arc<Vec<u8>>>,
+        _held: Reservation,
+        /// For when it goes to a file after all.
+        codec: Codec,
+    },
+    Stored {
+        file: ScratchFile,
+        stored_bytes: u64,
+    },
+    /// Blocks of a map output, fetched into memory as they were stored; the index has these blocks only, and no segments.
+    Held {
+        blocks: Vec<Box<[u8]>>,
+        _held: Reservation,
+    },
+    /// Blocks of a map output, fetched; the index has these blocks only, and no segments.
+    Fetched {
+        place: Place,
+        moved: Moved,
+    },
+}
+
+/// Where fetched blocks are.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// In a scratch file, with blocks of other map outputs.
+    Packed(Arc<ScratchFile>),
+    /// Where this worker's own attempt left them: not this process's to remove.
+    Own(PathBuf),
+}
+
+impl Place {
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Place::Packed(file) => file.path(),
+            Place::Own(path) => path,
+        }
+    }
 }
 
 impl Run {
@@ -40,7 +78,48 @@ impl Run {
         match &self.bytes {
             RunBytes::Resident { .. } => self.index.raw_bytes(),
             RunBytes::Stored { stored_bytes, .. } => *stored_bytes,
+            RunBytes::Held { .. } | RunBytes::Fetched { .. } => {
+                self.index.blocks.iter().map(|block| u64::from(block.stored_bytes)).sum()
+            }
         }
+    }
+
+    /// 16 bytes that stand for all its records and the partitions they are in, whatever their order, the borders of blocks,
+    /// and the attempt.
+    pub fn digest(&self) -> [u8; 16] {
+        self.index.digest()
+    }
+
+    /// Makes a whole run file of it at `to`, where nothing is, and which outlives the scratch directory. Returns its
+    /// bytes. The name appears when the file is complete.
+    pub fn detach(self, to: &Path) -> Result<u64, ScratchError> {
+        match self.bytes {
+            RunBytes::Stored { file, stored_bytes } => {
+                file.move_to(to)?;
+                Ok(stored_bytes)
+            }
+            RunBytes::Resident { blocks, codec, .. } => {
+                let index = &self.index;
+                scratch::write_whole(to, |file| {
+                    let mut out = RunFileWriter::new(BufWriter::new(file), codec)?;
+                    out.resident_blocks(index, &blocks)?;
+                    out.finish()?.0.into_inner().map_err(io::IntoInnerError::into_error)
+                })
+            }
+            RunBytes::Held { .. } | RunBytes::Fetched { .. } => {
+                unreachable!("a map output is made here, not fetched")
+            }
+        }
+    }
+
+    /// A reader of its blocks, unless they are in memory.
+    pub(crate) fn open(&self) -> Result<Option<Box<RunFileReader>>, ScratchError> {
+        let (file, path, moved) = match &self.bytes {
+            RunBytes::Resident { .. } | RunBytes::Held { .. } => return Ok(None),
+            RunBytes::Stored { file, .. } => (file.open()?, file.path(), Moved::default()),
+            RunBytes::Fetched { place, moved } => (scratch::open(place.path())?, place.path(), *moved),
+        };
+        Ok(Some(Box::new(RunFileReader::with_moved_blocks(file, path.display().to_string(), moved))))
     }
 }
 
@@ -74,29 +153,21 @@ impl RunPart {
 
     /// The records with `from <= key < until`, found by the keys in the index.
     pub fn keys(run: &Arc<Run>, from: Option<Arc<[u8]>>, until: Option<Arc<[u8]>>) -> Self {
-        let blocks = run.index.blocks.len() as u32;
-        let below = |bound: &Arc<[u8]>| {
-            partition_point(blocks, |number| run.index.first_key(number) < indexed(bound))
-        };
-        // The index has only the first bytes of keys. A block whose indexed key is below the bound's begins below
-        // the bound; the last such block may reach it. The same holds at the end, where equal ones may be below.
-        let start = from.as_ref().map_or(0, |bound| below(bound).saturating_sub(1));
-        let end = until.as_ref().map_or(blocks, |bound| {
-            partition_point(blocks, |number| run.index.first_key(number) <= indexed(bound))
-        });
-        Self { run: run.clone(), blocks: start..end.max(start), from, until }
+        let blocks = run.index.blocks_of_keys(from.as_deref(), until.as_deref());
+        Self { run: run.clone(), blocks, from, until }
     }
 
     fn entries(&self) -> &[BlockEntry] {
         &self.run.index.blocks[self.blocks.start as usize..self.blocks.end as usize]
     }
 
-    /// Memory that reading it takes: its largest block, twice if it is stored.
+    /// Memory that reading it takes: its largest block decompressed, and as it is stored if it is in a file.
     pub(crate) fn buffer_bytes(&self) -> usize {
         let largest = self.entries().iter().map(|block| block.raw_bytes as usize).max().unwrap_or(0);
         match self.run.bytes {
             RunBytes::Resident { .. } => 0,
-            RunBytes::Stored { .. } => 2 * largest.max(BLOCK_BYTES / 4),
+            RunBytes::Held { .. } => largest,
+            RunBytes::Stored { .. } | RunBytes::Fetched { .. } => 2 * largest.max(BLOCK_BYTES / 4),
         }
     }
 
@@ -109,17 +180,4 @@ impl RunPart {
     pub(crate) fn records(&self) -> u64 {
         self.entries().iter().map(|block| u64::from(block.records)).sum()
     }
-}
-
-fn indexed(bound: &[u8]) -> &[u8] {
-    &bound[..bound.len().min(INDEX_KEY_BYTES)]
-}
-
-fn partition_point(blocks: u32, below: impl Fn(u32) -> bool) -> u32 {
-    let (mut low, mut high) = (0, blocks);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if below(middle) { low = middle + 1 } else { high = middle }
-    }
-    low
 }

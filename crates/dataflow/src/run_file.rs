@@ -5,13 +5,15 @@
 //!  header | block | block | ... | footer (segments, blocks) | trailer
 //! ```
 
-use crate::block::{self, BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES, BlockError, Codec};
+use crate::block::{self, BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES, BlockError, BlockHeader, Codec};
 use crate::digest::Digest;
 use crate::varint;
 use gristmill_dfs::ReadAt;
 use std::io::{self, Write};
 use std::ops::Range;
+use std::sync::Arc;
 use thiserror::Error;
+use xxhash_rust::xxh3::Xxh3;
 
 const HEADER: [u8; 16] = *b"GRISTRUN\x01\0\0\0\0\0\0\0";
 const TRAILER_MAGIC: [u8; 8] = *b"GRISTEND";
@@ -119,6 +121,58 @@ impl RunIndex {
         &self.keys[start as usize..self.blocks[block as usize].key_end as usize]
     }
 
+    /// 16 bytes that stand for all records and the partitions they are in. A map that gives the same records, and
+    /// scatters them otherwise, has another digest.
+    pub(crate) fn digest(&self) -> [u8; 16] {
+        let mut hasher = Xxh3::new();
+        for segment in &self.segments {
+            hasher.update(&segment.partition.to_le_bytes());
+            hasher.update(&segment.digest.records.to_le_bytes());
+            hasher.update(&segment.digest.sum.to_le_bytes());
+        }
+        hasher.digest128().to_le_bytes()
+    }
+
+    /// The blocks that may hold keys with `from <= key < until`.
+    pub(crate) fn blocks_of_keys(&self, from: Option<&[u8]>, until: Option<&[u8]>) -> Range<u32> {
+        let blocks = self.blocks.len() as u32;
+        // The index has only the first bytes of keys. A block whose indexed key is below the bound's begins below
+        // the bound; the last such block may reach it. The same holds at the end, where equal ones may be below.
+        let start = from.map_or(0, |bound| {
+            partition_point(blocks, |number| self.first_key(number) < indexed(bound)).saturating_sub(1)
+        });
+        let end = until.map_or(blocks, |bound| {
+            partition_point(blocks, |number| self.first_key(number) <= indexed(bound))
+        });
+        start..end.max(start)
+    }
+
+    /// The index of some blocks alone, without keys and segments: they stay at their offsets.
+    pub(crate) fn of_blocks(&self, blocks: Range<u32>) -> Self {
+        let mut index = Self::default();
+        for block in &self.blocks[blocks.start as usize..blocks.end as usize] {
+            index.add_block(*block, &[]);
+        }
+        index
+    }
+
+    /// First keys of blocks and the bytes from each up to the next, at most `entries_max` (and at least one) of them.
+    pub(crate) fn sample(&self, entries_max: u32) -> Vec<(&[u8], u64)> {
+        let step = self.blocks.len().div_ceil(entries_max.max(1) as usize).max(1);
+        let entry = |(number, blocks): (usize, &[BlockEntry])| {
+            let bytes = blocks.iter().map(|block| u64::from(block.raw_bytes)).sum();
+            (self.first_key((number * step) as u32), bytes)
+        };
+        self.blocks.chunks(step).enumerate().map(entry).collect()
+    }
+
+    /// Memory that it takes, about.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.segments.len() * size_of::<Segment>()
+            + self.blocks.len() * size_of::<BlockEntry>()
+            + self.keys.len()
+    }
+
     /// The blocks that start within `range` of the file.
     pub(crate) fn blocks_within(&self, range: Range<u64>) -> Range<u32> {
         let at = |offset| self.blocks.partition_point(|block| block.offset < offset) as u32;
@@ -196,6 +250,19 @@ impl RunIndex {
     }
 }
 
+fn indexed(bound: &[u8]) -> &[u8] {
+    &bound[..bound.len().min(INDEX_KEY_BYTES)]
+}
+
+fn partition_point(blocks: u32, below: impl Fn(u32) -> bool) -> u32 {
+    let (mut low, mut high) = (0, blocks);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if below(middle) { low = middle + 1 } else { high = middle }
+    }
+    low
+}
+
 /// Writes a run file, block by block.
 pub(crate) struct RunFileWriter<W> {
     out: W,
@@ -233,6 +300,19 @@ impl<W: Write> RunFileWriter<W> {
         self.index.add_segment(partition, digest);
     }
 
+    /// Writes the blocks of a run that was in memory, with all its segments.
+    pub(crate) fn resident_blocks(&mut self, index: &RunIndex, blocks: &[Arc<Vec<u8>>]) -> io::Result<()> {
+        let mut segments = index.segments.iter().peekable();
+        for (number, bytes) in (0u32..).zip(blocks) {
+            if let Some(ended) = segments.next_if(|segment| segment.blocks.end == number) {
+                self.end_segment(ended.partition, ended.digest);
+            }
+            self.block(bytes, index.blocks[number as usize].records, index.first_key(number))?;
+        }
+        segments.for_each(|ended| self.end_segment(ended.partition, ended.digest));
+        Ok(())
+    }
+
     /// Writes footer and trailer; gives the writer back for whatever closes it.
     pub(crate) fn finish(mut self) -> io::Result<(W, RunIndex)> {
         let mut end = Vec::new();
@@ -253,12 +333,27 @@ pub(crate) struct RunFileReader {
     file: Box<dyn ReadAt>,
     path: String,
     stored: Vec<u8>,
+    moved: Moved,
+}
+
+/// Blocks that were copied to another file keep the offsets that their checksums cover.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Moved {
+    /// Offset of the first byte in the run file,
+    pub(crate) from: u64,
+    /// and in this one.
+    pub(crate) to: u64,
 }
 
 impl RunFileReader {
     /// A file whose index is known already.
     pub(crate) fn with_known_index(file: Box<dyn ReadAt>, path: String) -> Self {
-        Self { file, path, stored: Vec::new() }
+        Self::with_moved_blocks(file, path, Moved::default())
+    }
+
+    /// A file with blocks of another one.
+    pub(crate) fn with_moved_blocks(file: Box<dyn ReadAt>, path: String, moved: Moved) -> Self {
+        Self { file, path, stored: Vec::new(), moved }
     }
 
     /// Opens a file and verifies header, trailer and footer.
@@ -295,19 +390,25 @@ impl RunFileReader {
     /// Reads and verifies one block; its records are in `raw` afterwards.
     pub(crate) fn block(&mut self, entry: &BlockEntry, raw: &mut Vec<u8>) -> Result<(), RunError> {
         let mut stored = std::mem::take(&mut self.stored);
-        stored.resize(BLOCK_HEADER_BYTES + entry.stored_bytes as usize, 0);
-        self.fill(entry.offset, &mut stored)?;
+        self.stored_block(entry, &mut stored)?;
         block::open(&stored, entry.offset, entry.raw_bytes, entry.records, raw)
-            .map_err(|source| RunError::Block { path: self.path.clone(), offset: entry.offset, source })?;
+            .map_err(|source| self.malformed(entry, source))?;
         if stored.capacity() <= 8 * block::BLOCK_BYTES {
             self.stored = stored;
         }
         Ok(())
     }
 
-    /// A block whose records do not parse although its checksum is right.
+    /// Reads a block as it is stored, header and all; nothing is verified.
+    pub(crate) fn stored_block(&self, entry: &BlockEntry, stored: &mut Vec<u8>) -> Result<(), RunError> {
+        stored.resize(BLOCK_HEADER_BYTES + entry.stored_bytes as usize, 0);
+        self.fill(entry.offset - self.moved.from + self.moved.to, stored)
+    }
+
+    /// A block that is not as it should be.
     pub(crate) fn malformed(&self, entry: &BlockEntry, source: BlockError) -> RunError {
-        RunError::Block { path: self.path.clone(), offset: entry.offset, source }
+        let offset = entry.offset - self.moved.from + self.moved.to;
+        RunError::Block { path: self.path.clone(), offset, source }
     }
 
     fn read(&self, offset: u64, bytes: usize) -> Result<Vec<u8>, RunError> {
@@ -336,10 +437,21 @@ impl RunFileReader {
 }
 
 fn end_of(block: &BlockEntry) -> u64 {
-    block.offset + BLOCK_HEADER_BYTES as u64 + u64::from(block.stored_bytes)
+    block.offset + block.file_bytes()
 }
 
 impl BlockEntry {
+    /// A block that stands at `offset`, as its header says.
+    pub(crate) fn of_header(offset: u64, header: &BlockHeader) -> Self {
+        let BlockHeader { stored_bytes, raw_bytes, records } = *header;
+        Self { offset, stored_bytes, raw_bytes, records, key_end: 0 }
+    }
+
+    /// What it takes in a file: header and payload.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        BLOCK_HEADER_BYTES as u64 + u64::from(self.stored_bytes)
+    }
+
     /// A block that stays in memory: it has no place in a file.
     pub(crate) fn resident(raw_bytes: u32, records: u32) -> Self {
         Self { offset: 0, stored_bytes: raw_bytes, raw_bytes, records, key_end: 0 }

@@ -61,17 +61,43 @@ pub(crate) struct RunWriter {
 }
 
 enum Target {
-    Resident { blocks: Vec<Arc<Vec<u8>>>, index: RunIndex, held: Reservation },
-    Stored { file: ScratchFile, out: RunFileWriter<File> },
+    Resident {
+        blocks: Vec<Arc<Vec<u8>>>,
+        index: RunIndex,
+        held: Reservation,
+    },
+    Stored {
+        file: ScratchFile,
+        out: RunFileWriter<File>,
+        /// Because memory was full.
+        spilled: bool,
+    },
 }
 
 impl RunWriter {
     /// `index_keys`: keep the first key of each block, for reading by key range.
     pub(crate) fn new(scratch: &Scratch, index_keys: bool) -> Self {
         let held = scratch.resident().reserve_none();
+        let target = Target::Resident { blocks: Vec::new(), index: RunIndex::default(), held };
+        Self::with_target(scratch, target, index_keys)
+    }
+
+    /// The same for a whole map output. If others are to have it as a file, it is never in memory: fresh memory for all
+    /// of it costs more than the sort.
+    pub(crate) fn of_output(scratch: &Scratch, index_keys: bool) -> Result<Self, ScratchError> {
+        if !scratch.hands_outputs_on() {
+            return Ok(Self::new(scratch, index_keys));
+        }
+        let (file, handle) = scratch.file()?;
+        let out =
+            RunFileWriter::new(handle, scratch.codec()).map_err(|source| file.error("write", source))?;
+        Ok(Self::with_target(scratch, Target::Stored { file, out, spilled: false }, index_keys))
+    }
+
+    fn with_target(scratch: &Scratch, target: Target, index_keys: bool) -> Self {
         Self {
             scratch: scratch.clone(),
-            target: Target::Resident { blocks: Vec::new(), index: RunIndex::default(), held },
+            target,
             index_keys,
             block: Vec::new(),
             records: 0,
@@ -155,7 +181,7 @@ impl RunWriter {
                 }
                 blocks.push(Arc::new(block));
             }
-            Target::Stored { file, out } => {
+            Target::Stored { file, out, .. } => {
                 out.block(&self.block, records, first_key(&self.block, self.index_keys))
                     .map_err(|source| file.error("write", source))?;
                 self.block.clear();
@@ -174,16 +200,8 @@ impl RunWriter {
         let (file, handle) = self.scratch.file()?;
         let failed = |source| file.error("write", source);
         let mut out = RunFileWriter::new(handle, self.scratch.codec()).map_err(failed)?;
-        let mut segments = index.segments.iter().peekable();
-        for (number, bytes) in (0u32..).zip(std::mem::take(blocks)) {
-            if let Some(ended) = segments.next_if(|segment| segment.blocks.end == number) {
-                out.end_segment(ended.partition, ended.digest);
-            }
-            let records = index.blocks[number as usize].records;
-            out.block(&bytes, records, first_key(&bytes, self.index_keys)).map_err(failed)?;
-        }
-        segments.for_each(|ended| out.end_segment(ended.partition, ended.digest));
-        self.target = Target::Stored { file, out };
+        out.resident_blocks(index, &std::mem::take(blocks)).map_err(failed)?;
+        self.target = Target::Stored { file, out, spilled: true };
         Ok(())
     }
 
@@ -192,13 +210,16 @@ impl RunWriter {
         self.end_block()?;
         self.end_segment();
         match self.target {
-            Target::Resident { blocks, index, held } => {
-                Ok(Run { index, bytes: RunBytes::Resident { blocks, _held: held } })
-            }
-            Target::Stored { file, out } => {
+            Target::Resident { blocks, index, held } => Ok(Run {
+                index,
+                bytes: RunBytes::Resident { blocks, _held: held, codec: self.scratch.codec() },
+            }),
+            Target::Stored { file, out, spilled } => {
                 let (_, index) = out.finish().map_err(|source| file.error("write", source))?;
                 let stored_bytes = file.path().metadata().map_err(|source| file.error("stat", source))?.len();
-                self.scratch.count_written(stored_bytes);
+                if spilled {
+                    self.scratch.count_written(stored_bytes);
+                }
                 Ok(Run { index, bytes: RunBytes::Stored { file, stored_bytes } })
             }
         }

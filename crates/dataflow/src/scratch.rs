@@ -16,6 +16,8 @@ use thiserror::Error;
 
 const PREFIX: &str = "gristmill-scratch-";
 const LOCK_NAME: &str = "lock";
+/// Ends the name of a file that is being written.
+pub(crate) const UNFINISHED: &str = ".new";
 /// A directory without a lock file may be one that is just being made; after this long it is debris.
 const UNLOCKED_AGE_MIN: Duration = Duration::from_secs(3600);
 
@@ -42,7 +44,7 @@ pub struct Scratch {
 struct Inner {
     dir: PathBuf,
     /// Held for as long as the directory is in use; `None` if the directory belongs to somebody else.
-    _lock: File,
+    lock: Option<File>,
     next_file: AtomicU64,
     written_bytes: AtomicU64,
     resident: ResidentPool,
@@ -53,16 +55,31 @@ impl Scratch {
     /// Makes a directory below `parent`, which must exist. Finished runs stay in memory while `resident` has room.
     pub fn create(parent: &Path, resident: ResidentPool, codec: Codec) -> Result<Self, ScratchError> {
         sweep(parent)?;
-        let id = format!("{PREFIX}{}-{:x}", std::process::id(), nanos_now());
-        let dir = parent.join(id);
+        // The time tells processes apart that had the same number, and is too coarse for threads of one.
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let nth = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = parent.join(format!("{PREFIX}{}-{:x}-{nth}", std::process::id(), nanos_now()));
         fs::create_dir(&dir).map_err(|source| error("create", &dir, source))?;
         let lock_path = dir.join(LOCK_NAME);
         let lock = File::create_new(&lock_path).map_err(|source| error("create", &lock_path, source))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|errno| error("lock", &lock_path, errno.into()))?;
+        Ok(Self::new(dir, Some(lock), resident, codec))
+    }
+
+    /// Uses a directory that is this process's alone already, and that somebody else removes afterwards. Map outputs are
+    /// made as files, to be handed on.
+    pub fn private(dir: &Path, resident: ResidentPool, codec: Codec) -> Result<Self, ScratchError> {
+        let found = fs::metadata(dir).map_err(|source| error("use", dir, source))?;
+        if !found.is_dir() {
+            return Err(error("use", dir, io::ErrorKind::NotADirectory.into()));
+        }
+        Ok(Self::new(dir.to_owned(), None, resident, codec))
+    }
+
+    fn new(dir: PathBuf, lock: Option<File>, resident: ResidentPool, codec: Codec) -> Self {
         let (next_file, written_bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-        let inner = Inner { dir, _lock: lock, next_file, written_bytes, resident, codec };
-        Ok(Self { inner: Arc::new(inner) })
+        Self { inner: Arc::new(Inner { dir, lock, next_file, written_bytes, resident, codec }) }
     }
 
     /// Bytes written to disk so far, as stored.
@@ -77,7 +94,15 @@ impl Scratch {
 
     /// Removes the directory under the feet of whoever still uses it: for a process that is about to end.
     pub fn abandon(&self) -> Result<(), ScratchError> {
+        if self.inner.lock.is_none() {
+            return Ok(());
+        }
         fs::remove_dir_all(&self.inner.dir).map_err(|source| error("remove", &self.inner.dir, source))
+    }
+
+    /// Whether map outputs outlive the process.
+    pub(crate) fn hands_outputs_on(&self) -> bool {
+        self.inner.lock.is_none()
     }
 
     pub(crate) fn codec(&self) -> Codec {
@@ -93,13 +118,15 @@ impl Scratch {
         let id = self.inner.next_file.fetch_add(1, Ordering::Relaxed);
         let path = self.inner.dir.join(format!("run-{id:06}"));
         let file = File::create_new(&path).map_err(|source| error("create", &path, source))?;
-        Ok((ScratchFile { path, _dir: self.clone() }, file))
+        Ok((ScratchFile { path, moved: false, _dir: self.clone() }, file))
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Err(source) = fs::remove_dir_all(&self.dir) {
+        if self.lock.is_some()
+            && let Err(source) = fs::remove_dir_all(&self.dir)
+        {
             eprintln!("gristmill: cannot remove scratch directory {}: {source}", self.dir.display());
         }
     }
@@ -109,6 +136,7 @@ impl Drop for Inner {
 #[derive(Debug)]
 pub struct ScratchFile {
     path: PathBuf,
+    moved: bool,
     /// Keeps the directory until the last file is gone.
     _dir: Scratch,
 }
@@ -119,14 +147,58 @@ impl ScratchFile {
     }
 
     pub(crate) fn open(&self) -> Result<Box<dyn ReadAt>, ScratchError> {
-        let file = File::open(&self.path).map_err(|source| self.error("open", source))?;
-        let bytes = file.metadata().map_err(|source| self.error("stat", source))?.len();
-        Ok(Box::new(Opened { file, bytes }))
+        open(&self.path)
+    }
+
+    /// Moves it out of the directory, to where nothing is.
+    pub(crate) fn move_to(mut self, to: &Path) -> Result<(), ScratchError> {
+        match fs::rename(&self.path, to) {
+            Ok(()) => {
+                self.moved = true;
+                Ok(())
+            }
+            // Another disk: the copy is whole before it has the name.
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                write_whole(to, |mut copy| {
+                    io::copy(&mut File::open(&self.path)?, &mut copy)?;
+                    Ok(copy)
+                })?;
+                Ok(())
+            }
+            Err(source) => Err(error("move a run to", to, source)),
+        }
     }
 
     pub(crate) fn error(&self, action: &'static str, source: io::Error) -> ScratchError {
         error(action, &self.path, source)
     }
+}
+
+/// Opens a file for reading.
+pub(crate) fn open(path: &Path) -> Result<Box<dyn ReadAt>, ScratchError> {
+    let file = File::open(path).map_err(|source| error("open", path, source))?;
+    let bytes = file.metadata().map_err(|source| error("stat", path, source))?.len();
+    Ok(Box::new(Opened { file, bytes }))
+}
+
+/// Makes a file that has its name only when `write` is through. Returns its bytes.
+pub(crate) fn write_whole(
+    to: &Path,
+    write: impl FnOnce(File) -> io::Result<File>,
+) -> Result<u64, ScratchError> {
+    let mut name = to.as_os_str().to_owned();
+    name.push(UNFINISHED);
+    let unfinished = PathBuf::from(name);
+    let failed = |source| error("write", &unfinished, source);
+    let file = File::create(&unfinished).map_err(failed)?;
+    let written = write(file).and_then(|file| {
+        fs::rename(&unfinished, to)?;
+        Ok(file.metadata()?.len())
+    });
+    written.map_err(|source| match fs::remove_file(&unfinished) {
+        Err(left) if left.kind() != io::ErrorKind::NotFound => error("write and remove", &unfinished, source),
+        Ok(()) | Err(_) => failed(source),
+    })
 }
 
 struct Opened {
@@ -146,13 +218,15 @@ impl ReadAt for Opened {
 
 impl Drop for ScratchFile {
     fn drop(&mut self) {
-        if let Err(source) = fs::remove_file(&self.path) {
+        if !self.moved
+            && let Err(source) = fs::remove_file(&self.path)
+        {
             eprintln!("gristmill: cannot remove scratch file {}: {source}", self.path.display());
         }
     }
 }
 
-fn error(action: &'static str, path: &Path, source: io::Error) -> ScratchError {
+pub(crate) fn error(action: &'static str, path: &Path, source: io::Error) -> ScratchError {
     ScratchError { action, path: path.to_owned(), source }
 }
 
@@ -208,6 +282,20 @@ mod tests {
         assert!(file.path().exists());
         drop(file);
         assert_eq!(fs::read_dir(parent.path()).expect("list").count(), 0);
+    }
+
+    #[test]
+    fn a_private_directory_is_left_where_it_was() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let scratch = Scratch::private(dir.path(), ResidentPool::new(0), Codec::Lz4).expect("scratch");
+        let (file, _) = scratch.file().expect("file");
+        scratch.abandon().expect("nothing is removed");
+        assert!(file.path().exists());
+        drop((scratch, file));
+        assert_eq!(fs::read_dir(dir.path()).expect("list").count(), 0, "its files go");
+        let missing = dir.path().join("missing");
+        let error = Scratch::private(&missing, ResidentPool::new(0), Codec::Lz4).expect_err("nothing there");
+        assert!(error.to_string().contains("missing"), "{error}");
     }
 
     #[test]

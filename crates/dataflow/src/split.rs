@@ -1,5 +1,6 @@
 //! Cuts input files into splits, one for each map task: large files at byte offsets, small files packed.
 
+use crate::compression::Compression;
 use gristmill_dfs::{FileInfo, Uri};
 
 /// A file costs at least this much of a split, so that a split of tiny files is not all opening and closing.
@@ -44,29 +45,82 @@ pub struct SplitRule {
     pub split_bytes: u64,
     /// Files whose format allows it are cut so that there are at least this many splits.
     pub splits_min: u64,
-    /// Whether the format can be read from the middle.
-    pub splittable: bool,
     /// Cuts fall on multiples of this (fixed-length records), 1 otherwise.
     pub align_bytes: u64,
     /// Files of this format are never empty: an empty one is read, so that the reader says that it is damaged.
     pub headed: bool,
 }
 
-/// Cuts `files`, in their order, into splits. Empty files are in no split, unless their format has a header.
-pub fn plan_splits(files: &[FileInfo], rule: SplitRule) -> Vec<Split> {
+/// Where a file may be cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cuts {
+    /// At any byte.
+    Anywhere,
+    /// At these offsets, in order.
+    At(Vec<u64>),
+    /// Nowhere, for this reason.
+    Nowhere(&'static str),
+}
+
+/// Splits, and what kept them from being more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cutting {
+    /// One for each map task.
+    pub splits: Vec<Split>,
+    /// Files that are larger than a split should be, and why they are whole all the same.
+    pub uncut: Vec<(FileInfo, &'static str)>,
+}
+
+/// Cuts `files`, in their order, into splits. Empty files are in no split, unless they have a header; `cuts` is asked for
+/// files that are larger than a split should be.
+pub fn plan_splits<E>(
+    files: &[FileInfo],
+    rule: SplitRule,
+    mut cuts: impl FnMut(&FileInfo) -> Result<Cuts, E>,
+) -> Result<Cutting, E> {
     let total: u64 = files.iter().map(|file| file.bytes).sum();
     let wanted = total.div_ceil(rule.splits_min.max(1)).min(rule.split_bytes).max(total.div_ceil(SPLITS_MAX));
     let align = rule.align_bytes.max(1);
     let target = wanted.max(1).div_ceil(align) * align;
     let mut packer = Packer::new(files, rule);
-    for file in files.iter().filter(|file| file.bytes > 0 || rule.headed) {
-        if !rule.splittable || file.bytes <= target {
+    let mut uncut = Vec::new();
+    for file in
+        files.iter().filter(|file| file.bytes > 0 || rule.headed || Compression::of(&file.uri).is_some())
+    {
+        if file.bytes <= target {
             packer.pack(whole(file));
-        } else {
-            cut(file, target).into_iter().for_each(|range| packer.alone(range));
+            continue;
+        }
+        match cuts(file)? {
+            Cuts::Anywhere => cut(file, target).into_iter().for_each(|range| packer.alone(range)),
+            Cuts::At(offsets) if offsets.iter().any(|offset| (1..file.bytes).contains(offset)) => {
+                cut_at(file, target, &offsets).into_iter().for_each(|range| packer.alone(range));
+            }
+            Cuts::At(_) => {
+                uncut.push((file.clone(), "it is one frame"));
+                packer.alone(whole(file));
+            }
+            Cuts::Nowhere(reason) => {
+                uncut.push((file.clone(), reason));
+                packer.pack(whole(file));
+            }
         }
     }
-    packer.finish()
+    Ok(Cutting { splits: packer.finish(), uncut })
+}
+
+/// Pieces of at least `target` bytes, cut at some of `offsets`; the last piece may be smaller.
+fn cut_at(file: &FileInfo, target: u64, offsets: &[u64]) -> Vec<FileRange> {
+    let mut ranges = Vec::new();
+    let mut start = 0;
+    for &end in offsets.iter().filter(|end| **end < file.bytes) {
+        if end >= start + target {
+            ranges.push(FileRange { start, end, ..whole(file) });
+            start = end;
+        }
+    }
+    ranges.push(FileRange { start, ..whole(file) });
+    ranges
 }
 
 fn whole(file: &FileInfo) -> FileRange {
@@ -141,7 +195,16 @@ mod tests {
     }
 
     fn rule(split_bytes: u64, splits_min: u64) -> SplitRule {
-        SplitRule { split_bytes, splits_min, splittable: true, align_bytes: 1, headed: false }
+        SplitRule { split_bytes, splits_min, align_bytes: 1, headed: false }
+    }
+
+    fn plan_splits(files: &[FileInfo], rule: SplitRule) -> Vec<Split> {
+        plan_with(files, rule, Cuts::Anywhere).splits
+    }
+
+    fn plan_with(files: &[FileInfo], rule: SplitRule, cuts: Cuts) -> Cutting {
+        let cuts = |_: &FileInfo| Ok::<_, std::convert::Infallible>(cuts.clone());
+        super::plan_splits(files, rule, cuts).unwrap_or_else(|never| match never {})
     }
 
     fn lengths(splits: &[Split]) -> Vec<u64> {
@@ -179,8 +242,22 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_split_is_one_range() {
-        let splits = plan_splits(&[file("a", 1000)], SplitRule { splittable: false, ..rule(10, 7) });
-        assert_eq!(lengths(&splits), [1000]);
+    fn a_file_that_cannot_be_split_is_one_range_and_is_told_of() {
+        let cutting = plan_with(&[file("a", 1000), file("b", 5)], rule(10, 7), Cuts::Nowhere("why"));
+        assert_eq!(lengths(&cutting.splits), [1000, 5]);
+        assert_eq!(cutting.uncut, [(file("a", 1000), "why")]);
+    }
+
+    #[test]
+    fn frames_stay_whole_and_fill_splits() {
+        let frames = Cuts::At((0..10).map(|frame| frame * 40).collect());
+        assert_eq!(lengths(&plan_with(&[file("a", 400)], rule(100, 1), frames).splits), [120, 120, 120, 40]);
+        let one = plan_with(&[file("a", 400)], rule(100, 1), Cuts::At(vec![0]));
+        assert_eq!((lengths(&one.splits), one.uncut.len()), (vec![400], 1));
+    }
+
+    #[test]
+    fn an_empty_file_is_read_if_it_should_not_be_empty() {
+        assert_eq!(plan_splits(&[file("a", 0), file("b.gz", 0)], rule(10, 1)).len(), 1);
     }
 }

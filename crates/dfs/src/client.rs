@@ -6,9 +6,11 @@
 //!      └─ open ──> FileReader <── verified chunks ── nearest replica, or its files on this machine
 //! ```
 //!
+//! From outside the workers' network the same bytes go through the master's port (`route`).
+//!
 //! The API is for plain threads; calls are asynchronous underneath, on one thread that the client owns. Modules, in
 //! reading order: `errors`, `exchange` (the calls in flight, pure), `connection`, `calls`, `leases`; `writer`,
-//! `packing` (pure), `block_writer`, `pipeline`; `reader`, `locations`, `range`, `verified`, `remote_replica`,
+//! `packing` (pure), `block_writer`, `pipeline`, `pace` (pure), `route`; `reader`, `locations`, `range`, `verified`, `remote_replica`,
 //! `local_replica`.
 #![allow(clippy::result_large_err)] // Errors name everything; they are not on the hot path.
 
@@ -22,12 +24,14 @@ mod leases;
 mod listing;
 mod local_replica;
 mod locations;
+mod pace;
 mod packing;
 mod pipeline;
 mod range;
 mod reader;
 mod remote_replica;
 mod request;
+mod route;
 mod verified;
 mod writer;
 
@@ -50,6 +54,7 @@ pub use listing::{Checks, Entries};
 use local_replica::LocalReplicas;
 pub use reader::FileReader;
 use remote_replica::IdleConnections;
+use route::Route;
 pub use writer::{CreateOptions, FileWriter};
 
 /// Blocking work of asynchronous callers, as of a store: this many operations at a time.
@@ -62,6 +67,8 @@ pub struct ClientOptions {
     pub master: String,
     /// The cluster's secret, if it has one.
     pub secret: Option<Secret>,
+    /// A token that was made for this client: it is shown instead of one made of the secret.
+    pub token: Option<String>,
     /// Who is asking.
     pub user: String,
     /// The groups of the user.
@@ -79,8 +86,11 @@ pub struct ClientOptions {
     pub pipeline_timeout: Duration,
     /// How long a replica may take for the next bytes of a read.
     pub read_timeout: Duration,
-    /// Whether replicas on this machine are read from their files.
+    /// Whether replicas on this machine are read from their files. They never are from outside the workers' network.
     pub short_circuit: bool,
+    /// Whether this client is in the workers' network, whatever it calls the master; if not, the master's greeting
+    /// tells. From outside all bytes go through the master's port.
+    pub inside: bool,
 }
 
 impl ClientOptions {
@@ -89,6 +99,7 @@ impl ClientOptions {
         ClientOptions {
             master: master.into(),
             secret: None,
+            token: None,
             user: Access::from_environment().user,
             groups: Vec::new(),
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
@@ -98,6 +109,7 @@ impl ClientOptions {
             pipeline_timeout: Duration::from_secs(15),
             read_timeout: Duration::from_secs(10),
             short_circuit: true,
+            inside: false,
         }
     }
 }
@@ -136,6 +148,13 @@ impl Drop for Inner {
             // Does not wait, so that the last clone may go away on any thread.
             runtime.shutdown_background();
         }
+    }
+}
+
+impl Inner {
+    /// The way to workers, as the master said last.
+    pub(crate) fn route(&self) -> Route<'_> {
+        Route::of(&self.options, self.connection.welcome().as_deref())
     }
 }
 

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Modules, in reading order: `block_store` and `scrub` (the disks); `options`, `standing` (what this worker is to its
-//! cluster); `socket`, `failure`, `server`, `connection`, then `pipeline` with `acks` and `hop`, `serve_read`,
+//! cluster); `failure`, `server`, `connection`, then `pipeline` with `acks` and `hop`, `serve_read`,
 //! `local_socket` (the network); `attendance`, `session`, `full_report`, `news`, `orders`, `copy` (the master).
 
 mod acks;
@@ -30,7 +30,6 @@ pub mod scrub;
 mod serve_read;
 mod server;
 mod session;
-mod socket;
 mod standing;
 
 pub use attendance::{Attendance, AttendanceError, AttendanceOptions};

@@ -5,7 +5,9 @@ mod accounts;
 mod dfs;
 mod expand;
 mod failure;
+mod identity;
 mod local;
+mod locality;
 mod status;
 
 use std::io;
@@ -15,11 +17,13 @@ use gristmill_proto::namespace::{CheckReport, ClusterReport, LocatedFile, SpaceU
 use crate::store::ReadAt;
 use crate::uri::Uri;
 
-pub use access::{Access, SECRET_FILE_VARIABLE, USER_VARIABLE};
+pub use access::{Access, AccessError, SECRET_FILE_VARIABLE, USER_VARIABLE};
 pub(crate) use expand::entries;
 pub use expand::{ExpandError, expand};
 pub use failure::{Cause, FsError};
+pub use identity::{Credential, DfsIdentity, assume};
 pub use local::LocalFileSystem;
+pub use locality::{client_of, locality};
 pub use status::{Kind, Status};
 
 /// A tree of directories and files, wherever it is. URIs of another file system are a bug of the caller's.
@@ -150,6 +154,8 @@ pub trait FileWriter: io::Write + Send {
 pub struct CreateOptions {
     /// A file that is there gives way.
     pub overwrite: bool,
+    /// The directory above has to be there; else it is made.
+    pub parent_exists: bool,
     /// How many copies; 0: the file system's default.
     pub replication: u32,
     /// How long its blocks are; 0: the file system's default.

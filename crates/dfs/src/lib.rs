@@ -11,28 +11,37 @@
 //! Modules, in reading order: `uri` (what a user writes), `store` (what a job does with any file system, and how that
 //! fails), `local` (the file system of this machine), `file_system` (what people do with any file system),
 //! `client` (the file system of a cluster), `memory` (one
-//! in this process), `tree_store` (file systems with atomic publication as stores).
+//! in this process), `tree_store` (file systems with atomic publication as stores), `shared_outputs` (outputs that several
+//! processes write).
 #![forbid(unsafe_code)]
 
 pub mod client;
 pub mod datanode;
 mod dfs_store;
+#[cfg(test)]
+mod failing;
 pub mod file_system;
 #[doc(hidden)]
 pub mod fuzzing;
 mod glob;
+pub mod guarded;
 mod local;
 mod memory;
 pub mod namenode;
+pub mod s3;
+mod shared_outputs;
 mod staged_name;
 mod store;
 mod tree_store;
 mod uri;
+mod walk;
 
 pub use dfs_store::DfsStore;
+pub use file_system::{AccessError, Credential, DfsIdentity, assume, client_of, locality};
 pub use glob::PatternError;
 pub use local::LocalStore;
 pub use memory::MemoryFileSystem;
+pub use shared_outputs::SharedOutputs;
 pub use store::{
     Existing, FileInfo, ListError, OpenError, ReadAt, ResolveError, SUCCESS_FILE, StageError, StagedFile,
     StagedWriter, Staging, Store,

@@ -1,7 +1,10 @@
 //! The file system of this machine as a [`Store`].
 
+mod appending;
+mod changes;
 mod listing;
 mod publication;
+mod shared;
 mod staging;
 mod staging_directory;
 
@@ -16,6 +19,7 @@ use crate::store::{
     Existing, FileInfo, ListError, OpenError, ReadAt, ResolveError, StageError, Staging, Store,
 };
 use crate::uri::Uri;
+pub(crate) use shared::SharedLocal;
 
 /// The files of this machine.
 ///

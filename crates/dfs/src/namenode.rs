@@ -37,7 +37,7 @@ use std::thread::JoinHandle;
 
 use gristmill_proto::attendance::attendance_server::AttendanceServer;
 use gristmill_proto::auth::{BlockKey, Secret};
-use gristmill_proto::ids::{ClusterId, Epoch};
+use gristmill_proto::ids::{ClusterId, Epoch, WorkerId};
 use gristmill_proto::namespace::namespace_server::NamespaceServer;
 
 pub use attendance::AttendanceService;
@@ -74,6 +74,8 @@ pub struct NamenodeOptions {
     pub trash_age_ms: u64,
     /// With less free on its disk the namespace takes nothing new.
     pub reserve_bytes: u64,
+    /// HOST:PORT by which clients in the workers' network call the master; empty: all clients are in it.
+    pub inside_address: String,
 }
 
 /// Why a namenode cannot start.
@@ -112,7 +114,14 @@ impl Namenode {
         let clock = Clock::start();
         let complete = namespace.snapshot()?.totals().complete_blocks;
         let (cluster, epoch) = (namespace.cluster(), namespace.epoch());
-        let blocks = Blocks::new(blocks_options(&options), cluster, epoch, seed(), complete, clock.now_ms());
+        let now_ms = clock.now_ms();
+        let mut blocks = Blocks::new(blocks_options(&options), cluster, epoch, seed(), complete, now_ms);
+        for (worker, wanted) in namespace.snapshot()?.worker_states()? {
+            blocks.set_worker_state(worker, wanted, now_ms);
+        }
+        if namespace.snapshot()?.is_safe_mode_set()? {
+            blocks.set_safe_mode(true);
+        }
         let reserve = Reserve::new(path.parent().unwrap_or(Path::new(".")), options.reserve_bytes);
         let state = Arc::new(State::new(options, namespace, blocks, secret, open_key, clock));
         let started = committer::start(state.clone(), reserve);
@@ -132,6 +141,11 @@ impl Namenode {
         self.state.epoch()
     }
 
+    /// The owner of `/`, who may do everything.
+    pub fn superuser(&self) -> Result<String, StoreError> {
+        Ok(self.state.namespace.snapshot()?.superuser().to_owned())
+    }
+
     /// What clients call.
     pub fn namespace_service(&self) -> NamespaceServer<CallService> {
         calls::service(self.state.clone(), self.committer.clone())
@@ -140,6 +154,11 @@ impl Namenode {
     /// What core workers attend.
     pub fn attendance_service(&self) -> AttendanceServer<AttendanceService> {
         attendance::service(self.state.clone(), self.committer.clone())
+    }
+
+    /// Where the workers are.
+    pub fn whereabouts(&self) -> Whereabouts {
+        Whereabouts(self.state.clone())
     }
 
     /// Waits until the namespace's store has failed, and says how. The process should end then.
@@ -155,6 +174,17 @@ impl Namenode {
         self.ticking.join().expect("the ticker does not panic");
         drop(self.committer);
         self.committing.join().expect("the committer does not panic");
+    }
+}
+
+/// Where the workers' bulk listeners are, now.
+#[derive(Clone)]
+pub struct Whereabouts(Arc<State>);
+
+impl Whereabouts {
+    /// HOST:PORT of the bulk listener of a registered worker that is not lost.
+    pub fn of(&self, worker: WorkerId) -> Option<String> {
+        self.0.blocks().bulk_address(worker)
     }
 }
 

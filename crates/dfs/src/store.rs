@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::glob::PatternError;
-use crate::uri::Uri;
+use crate::uri::{Uri, UriError};
 
 /// The file beside the output's own that says the output is whole; its body is the manifest.
 pub const SUCCESS_FILE: &str = "_SUCCESS";
@@ -59,6 +59,20 @@ pub enum Existing {
     Refuse,
     /// It stays until the new output appears in its place.
     Overwrite,
+    /// It stays, and the files of the new output appear among those that are there. They have the job's id in their names,
+    /// and so has the file that says that they are whole: `_SUCCESS-<job>`.
+    Append,
+}
+
+impl Existing {
+    /// As a job asks for it.
+    pub fn of(overwrite: bool, append: bool) -> Existing {
+        match (overwrite, append) {
+            (_, true) => Existing::Append,
+            (true, _) => Existing::Overwrite,
+            _ => Existing::Refuse,
+        }
+    }
 }
 
 /// The files of one output, written by attempts and invisible until published. Dropping it aborts it, or
@@ -71,7 +85,7 @@ pub trait Staging: Send + Sync {
     fn discard(&self, file: &StagedFile) -> Result<(), StageError>;
 
     /// The one moment at which the output appears: exactly `files`, and [`SUCCESS_FILE`] with `manifest` as its
-    /// body. When it fails nothing has appeared, and all that is left to do is to abort.
+    /// body; of an appended output, whose own file of that kind has the job's id in its name. When it fails nothing has appeared, and all that is left to do is to abort.
     fn publish(&self, files: &[StagedFile], manifest: &[u8]) -> Result<(), StageError>;
 
     /// Undoes `publish`, for a job another output of which could not be published: the output is gone again, and
@@ -100,6 +114,8 @@ pub struct StagedFile {
     pub name: String,
     /// Its length.
     pub bytes: u64,
+    /// What its store needs to publish it, to be kept as it is; empty where the name is enough.
+    pub receipt: String,
 }
 
 /// Why a name could not be resolved.
@@ -191,10 +207,26 @@ pub enum OpenError {
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
     /// Something is there, and it was not to be replaced.
-    #[error("cannot write {output}: it exists and is not an empty directory (--overwrite replaces it)")]
+    #[error(
+        "cannot write {output}: it exists and is not an empty directory (--overwrite replaces it, --append adds to it)"
+    )]
     OutputExists {
         /// The output.
         output: Uri,
+    },
+    /// Files are to be added to what holds none.
+    #[error("cannot append to {output}: it is not a directory")]
+    NotADirectory {
+        /// The output.
+        output: Uri,
+    },
+    /// A file that is there has the name of a new one.
+    #[error("cannot append to {output}: it has another file of the name {}", name.display())]
+    NameTaken {
+        /// The output.
+        output: Uri,
+        /// The name below the output.
+        name: std::path::PathBuf,
     },
     /// The output is `/` or ends in `.` or `..`.
     #[error("cannot write {output}: an output needs a name of its own, below a directory")]
@@ -248,6 +280,67 @@ pub enum StageError {
         /// The name below the output.
         name: String,
     },
+    /// An output of that number is published, and there is none.
+    #[error("cannot publish output {number} of a job that has {outputs}")]
+    NoSuchOutput {
+        /// From 0.
+        number: usize,
+        /// How many there are.
+        outputs: usize,
+    },
+    /// Shared outputs have not begun, or have ended.
+    #[error("cannot write {output}: job {job} stages nothing for it (it has ended, or has not begun)")]
+    NotStaged {
+        /// The output.
+        output: Uri,
+        /// Whose.
+        job: String,
+    },
+    /// One output could not be published, and another one that was could not be taken back.
+    #[error("{error}; and an output that had appeared already could not be taken back: {stuck}")]
+    HalfPublished {
+        /// Why the one could not be published.
+        #[source]
+        error: Box<StageError>,
+        /// Why the other could not be taken back.
+        stuck: Box<StageError>,
+    },
+    /// Another job has claimed the output, and is not known to have ended.
+    #[error(
+        "cannot write {output}: job {job} writes it, or died doing so (`gristmill fs uploads --abort --older-than 0s {output}` frees it of a \
+         dead job)"
+    )]
+    Claimed {
+        /// The output.
+        output: Uri,
+        /// Whose it is.
+        job: String,
+    },
+    /// The store lets two writers win where one may.
+    #[error("cannot write {output}: its store ignores If-None-Match, without which no job can commit safely")]
+    NoConditions {
+        /// The output.
+        output: Uri,
+    },
+    /// What is published on such a store cannot be taken back.
+    #[error("cannot take back {output}: its publication is decided and will be carried out")]
+    Decided {
+        /// The output.
+        output: Uri,
+    },
+    /// A request to S3 failed.
+    #[error("cannot {operation} {output}: {source}")]
+    S3 {
+        /// What was to be done, as a verb.
+        operation: &'static str,
+        /// The output.
+        output: Uri,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The output's URI has no store.
+    #[error(transparent)]
+    Uri(#[from] UriError),
     /// It was published or aborted before.
     #[error("cannot stage more of {output}: it is already published or aborted")]
     Ended {

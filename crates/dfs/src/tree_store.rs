@@ -1,6 +1,7 @@
 //! Any file system that publishes atomically, as a [`Store`].
 
-mod listing;
+pub(crate) mod listing;
+mod shared;
 mod staging;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use crate::store::{
     Existing, FileInfo, ListError, OpenError, ReadAt, ResolveError, StageError, Staging, Store,
 };
 use crate::uri::Uri;
+pub(crate) use shared::SharedTree;
 
 /// A tree without links in which many names change at once.
 ///

@@ -13,9 +13,6 @@ use crate::store::Store;
 /// The environment variable that names the master of `dfs:///path`, as HOST:PORT.
 pub const MASTER_VARIABLE: &str = "GRISTMILL_MASTER";
 
-/// Schemes that Gristmill will read and write, but not yet.
-const PLANNED_SCHEMES: [&str; 1] = ["s3"];
-
 /// The name of a file, a directory or, as a glob, of many: a path of this machine, or of a file system that the
 /// scheme and what follows it name.
 ///
@@ -23,6 +20,7 @@ const PLANNED_SCHEMES: [&str; 1] = ["s3"];
 /// logs/today  /logs/today  file:///logs/today     this machine
 /// dfs://HOST:PORT/logs/today                      the cluster whose master is HOST:PORT
 /// dfs:///logs/today                               the cluster whose master GRISTMILL_MASTER names
+/// s3://BUCKET/logs/today                          objects of a bucket, at the endpoint that the environment names
 /// memory://NAME/logs/today                        the store NAME in the memory of this process
 /// ```
 ///
@@ -45,6 +43,11 @@ pub enum Place {
     Memory {
         /// Its name.
         name: Arc<str>,
+    },
+    /// A bucket of S3, or of what speaks as S3 does. `/` parts the names of its objects into directories.
+    S3 {
+        /// Its name.
+        bucket: Arc<str>,
     },
     /// A cluster's.
     Dfs {
@@ -97,15 +100,22 @@ pub enum UriError {
         /// What the environment says.
         master: String,
     },
-    /// A scheme of Gristmill's that this build cannot read or write.
+    /// `s3:///path`, or what no bucket can be named.
     #[error(
-        "cannot use {uri}: {scheme}:// is not supported yet, only paths, file://, dfs:// and memory:// are"
+        "cannot use {uri}: an S3 URI is s3://BUCKET/path, and a bucket has a name of 3 to 63 letters, digits, dots, \
+         hyphens and underscores"
     )]
-    UnsupportedScheme {
+    S3Bucket {
         /// What was given.
         uri: String,
-        /// The part before `://`.
-        scheme: String,
+    },
+    /// The environment says nothing with which a bucket can be reached.
+    #[error("cannot use {uri}: {reason}")]
+    S3Settings {
+        /// What was given.
+        uri: String,
+        /// What is missing or wrong, and where.
+        reason: String,
     },
     /// A scheme that Gristmill does not know.
     #[error("cannot use {uri}: unknown scheme {scheme}://")]
@@ -143,7 +153,10 @@ impl Uri {
             "dfs" => Err(UriError::DfsMaster { uri }),
             "memory" if authority.is_empty() => Err(UriError::MemoryName { uri }),
             "memory" => Ok(Uri::of(Place::Memory { name: Arc::from(authority) }, path)),
-            planned if PLANNED_SCHEMES.contains(&planned) => Err(UriError::UnsupportedScheme { uri, scheme }),
+            "s3" | "s3a" if is_bucket(authority) => {
+                Ok(Uri::of(Place::S3 { bucket: Arc::from(authority) }, path))
+            }
+            "s3" | "s3a" => Err(UriError::S3Bucket { uri }),
             _ => Err(UriError::UnknownScheme { uri, scheme }),
         }
     }
@@ -236,6 +249,7 @@ impl fmt::Display for Uri {
         match &self.place {
             Place::Local => {}
             Place::Memory { name } => write!(f, "memory://{name}")?,
+            Place::S3 { bucket } => write!(f, "s3://{bucket}")?,
             Place::Dfs { master } => write!(f, "dfs://{}", master.as_deref().unwrap_or_default())?,
         }
         self.path.display().fmt(f)
@@ -261,6 +275,12 @@ pub fn is_host_and_port(text: &str) -> bool {
         && (bracketed || !host.contains([':', '[', ']', '%']))
         && digits
         && port.parse::<u16>().is_ok_and(|port| port != 0)
+}
+
+/// Whether a bucket can have this name. Old ones have more freedom than new ones.
+fn is_bucket(text: &str) -> bool {
+    (3..=63).contains(&text.len())
+        && text.bytes().all(|each| each.is_ascii_alphanumeric() || b"-._".contains(&each))
 }
 
 fn normalise(path: &[u8]) -> Vec<u8> {
@@ -334,15 +354,19 @@ mod tests {
             "cannot use file://host/x: a file URI is file:///absolute/path, without a host"
         );
         assert_eq!(
-            said("s3://b/k"),
-            "cannot use s3://b/k: s3:// is not supported yet, only paths, file://, dfs:// and memory:// are"
+            said("s3:///k"),
+            "cannot use s3:///k: an S3 URI is s3://BUCKET/path, and a bucket has a name of 3 to 63 letters, digits, \
+             dots, hyphens and underscores"
         );
         assert_eq!(said("gopher://x"), "cannot use gopher://x: unknown scheme gopher://");
     }
 
     #[test]
-    fn schemes_to_come_are_told_from_unknown_ones() {
-        assert!(matches!(Uri::parse("S3://a/b"), Err(UriError::UnsupportedScheme { .. })));
+    fn buckets_are_told_from_unknown_schemes() {
+        assert_eq!(shown("S3://logs/a//b/../c/"), "s3://logs/a/c");
+        assert_eq!(shown("s3a://logs"), "s3://logs/");
+        assert!(matches!(Uri::parse("s3://a/b"), Err(UriError::S3Bucket { .. })));
+        assert!(matches!(Uri::parse("s3://user@host/b"), Err(UriError::S3Bucket { .. })));
         assert!(matches!(Uri::parse("hdfs://a"), Err(UriError::UnknownScheme { .. })));
     }
 
@@ -417,7 +441,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_printed_uri_parses_to_itself(
-            text in "[a-c:./ é]{1,20}|/{0,3}file:/{0,4}[a-c/.]{0,9}|(dfs|memory)://[a-c:12]{0,6}[a-c/.]{0,9}",
+            text in "[a-c:./ é]{1,20}|/{0,3}file:/{0,4}[a-c/.]{0,9}|(dfs|memory|s3)://[a-c:12]{0,6}[a-c/.]{0,9}",
         ) {
             if let Ok(uri) = Uri::parse(&text) {
                 prop_assert_eq!(Uri::parse(&uri.to_string()), Ok(uri));

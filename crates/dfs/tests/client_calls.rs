@@ -197,6 +197,13 @@ fn patience_is_asked_for_with_new_calls_and_ends() {
     cluster.master.judge(|_| Verdict::Refuse(Kind::SafeMode));
     let refused = client.make_directory("/b", false, 0o755).expect_err("for ever in safe mode");
     assert_eq!(refused.kind(), Some(Kind::SafeMode));
+
+    // An operator who has set it will not have ended it in a moment.
+    cluster.master.judge(|_| Verdict::Refuse(Kind::ReadOnlyByHand));
+    let before = cluster.master.seen().calls.len();
+    let refused = cluster.client().make_directory("/c", false, 0o755).expect_err("read-only");
+    assert_eq!(refused.kind(), Some(Kind::ReadOnlyByHand));
+    assert_eq!(cluster.master.seen().calls.len(), before + 1, "asked once");
 }
 
 #[test]

@@ -35,7 +35,7 @@ struct Cluster {
 impl Worker {
     fn start(id: u64, cluster: ClusterId, key: &BlockKey) -> Worker {
         let directory = tempfile::tempdir().expect("a directory");
-        let options = StoreOptions { reserve_bytes: 0, ..StoreOptions::default() };
+        let options = StoreOptions { reserve_bytes: 0 };
         let store = BlockStore::open(&[directory.path().to_owned()], options).expect("a store");
         store.adopt(Identity { cluster, worker: WorkerId(id) }).expect("a new store is nobody's");
         let standing = Arc::new(Standing::new(Duration::from_secs(3600)));

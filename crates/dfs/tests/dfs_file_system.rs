@@ -91,7 +91,12 @@ fn failures_name_the_thing_by_its_uri() {
 #[test]
 fn a_secret_that_cannot_be_read_is_said() {
     let secret_file = Some("/nonexistent/secret".into());
-    let access = gristmill_dfs::file_system::Access { master: None, secret_file, user: "ann".to_owned() };
+    let access = gristmill_dfs::file_system::Access {
+        master: None,
+        secret_file,
+        user: "ann".to_owned(),
+        identity: None,
+    };
     let uri = Uri::parse("dfs://127.0.0.1:9/x").unwrap();
     let said = access.file_system(&uri).unwrap().stat(&uri).unwrap_err().to_string();
     let expected = format!(

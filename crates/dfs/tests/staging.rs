@@ -70,7 +70,10 @@ fn a_finished_file_tells_who_wrote_it_and_how_long_it_is() {
     let home = home();
     let staging = stage_new(&home.path().join("out"));
     let file = write(&*staging, "a1", "part", "seven b");
-    assert_eq!(file, StagedFile { attempt: "a1".to_owned(), name: "part".to_owned(), bytes: 7 });
+    assert_eq!(
+        file,
+        StagedFile { attempt: "a1".to_owned(), name: "part".to_owned(), bytes: 7, receipt: String::new() }
+    );
 }
 
 #[test]
@@ -165,7 +168,7 @@ fn an_output_that_exists_is_refused() {
     let before = tree(home.path());
     for output in [full, file] {
         let expected = format!(
-            "cannot write {}: it exists and is not an empty directory (--overwrite replaces it)",
+            "cannot write {}: it exists and is not an empty directory (--overwrite replaces it, --append adds to it)",
             output.display()
         );
         assert_eq!(said(stage(&output, Existing::Refuse)), expected);
@@ -283,7 +286,12 @@ fn names_stay_below_the_output() {
     }
     for attempt in ["", "..", "a/b"] {
         assert!(matches!(staging.create(attempt, "part"), Err(StageError::BadName { .. })), "{attempt:?}");
-        let forged = StagedFile { attempt: attempt.to_owned(), name: "part".to_owned(), bytes: 0 };
+        let forged = StagedFile {
+            attempt: attempt.to_owned(),
+            name: "part".to_owned(),
+            bytes: 0,
+            receipt: String::new(),
+        };
         assert!(matches!(staging.discard(&forged), Err(StageError::BadName { .. })), "{attempt:?}");
     }
     let job = LocalStore.stage(&Uri::local(home.path()).join("x"), "../j", Existing::Refuse);

@@ -61,7 +61,15 @@ fn an_output_appears_whole_and_nothing_else_is_left() {
     let staging = stage(&output, Existing::Refuse).unwrap();
     let files = [write(&*staging, "a1", "part-r-00000", "one"), write(&*staging, "a2", "day=1/part", "two")];
     let lost = write(&*staging, "a3", "part-r-00000", "slow");
-    assert_eq!(files[0], StagedFile { attempt: "a1".to_owned(), name: "part-r-00000".to_owned(), bytes: 3 });
+    assert_eq!(
+        files[0],
+        StagedFile {
+            attempt: "a1".to_owned(),
+            name: "part-r-00000".to_owned(),
+            bytes: 3,
+            receipt: String::new()
+        }
+    );
     assert!(output.file_system().unwrap().stat(&output).is_err());
     staging.discard(&lost).unwrap();
     staging.discard(&lost).unwrap();
@@ -121,8 +129,9 @@ fn what_is_there_is_refused_or_replaced() {
     let home = home("there");
     let output = home.join("out");
     put(&output.join("old"), "before");
-    let expected =
-        format!("cannot write {output}: it exists and is not an empty directory (--overwrite replaces it)");
+    let expected = format!(
+        "cannot write {output}: it exists and is not an empty directory (--overwrite replaces it, --append adds to it)"
+    );
     assert_eq!(said(stage(&output, Existing::Refuse)), expected);
     let staging = stage(&output, Existing::Overwrite).unwrap();
     let file = write(&*staging, "a", "part", "new");
@@ -234,7 +243,8 @@ fn no_name_leads_out_of_its_attempt() {
     {
         assert!(matches!(staging.create(attempt, name), Err(StageError::BadName { .. })), "{attempt} {name}");
     }
-    let twice = StagedFile { attempt: "a".to_owned(), name: "x".to_owned(), bytes: 0 };
+    let twice =
+        StagedFile { attempt: "a".to_owned(), name: "x".to_owned(), bytes: 0, receipt: String::new() };
     let published = staging.publish(&[twice.clone(), twice], b"");
     assert!(matches!(published, Err(StageError::DuplicateName { .. })));
     assert!(matches!(

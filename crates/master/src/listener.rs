@@ -1,4 +1,8 @@
-//! The control listener: a bounded number of connections, each without delay.
+//! The master's one port: a bounded number of connections, each without delay. The first byte tells what it is for.
+//!
+//! ```text
+//!   "P" (PRI * HTTP/2.0)  ──> gRPC          "G" (GMB, a bulk frame)  ──> gateway
+//! ```
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,23 +17,34 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-/// Control connections at a time: two for each worker, one for each client. More wait in the system's backlog, so
-/// that idle strangers cost descriptors only up to here.
-const CONNECTIONS_MAX: usize = 8192;
+use crate::gateway::Gateway;
+
+/// Connections at a time: two for each of 10,000 workers, one for each client, and those through the gateway. More wait in
+/// the system's backlog, so that idle strangers cost descriptors only up to here.
+const CONNECTIONS_MAX: usize = 24 << 10;
 /// How long accepting pauses when the process is out of descriptors: it cannot take more now, and must not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections as they come.
+/// Who connects speaks first, and at once.
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The first byte of a bulk frame. HTTP/2 begins with another.
+const BULK_FIRST_BYTE: u8 = b'G';
+
+/// Connections for gRPC as they come.
 pub(crate) type Incoming = ReceiverStream<io::Result<Connection>>;
 
-/// Accepts connections until the receiver is dropped.
-pub(crate) fn accept(listener: TcpListener) -> Incoming {
+/// Accepts connections until the receiver is dropped, and gives those with bulk frames to the gateway.
+pub(crate) fn accept(listener: TcpListener, gateway: Arc<Gateway>) -> Incoming {
     let (sender, receiver) = mpsc::channel(1);
-    tokio::spawn(accept_into(listener, sender));
+    tokio::spawn(accept_into(listener, sender, gateway));
     ReceiverStream::new(receiver)
 }
 
-async fn accept_into(listener: TcpListener, sender: mpsc::Sender<io::Result<Connection>>) {
+async fn accept_into(
+    listener: TcpListener,
+    sender: mpsc::Sender<io::Result<Connection>>,
+    gateway: Arc<Gateway>,
+) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
@@ -39,14 +54,34 @@ async fn accept_into(listener: TcpListener, sender: mpsc::Sender<io::Result<Conn
         };
         match accepted.and_then(|(stream, _)| stream.set_nodelay(true).map(|()| stream)) {
             Ok(stream) => {
-                if sender.send(Ok(Connection { stream, _permit: permit })).await.is_err() {
-                    return;
-                }
+                let connection = Connection { stream, _permit: permit };
+                tokio::spawn(lead(connection, sender.clone(), gateway.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
+        }
+    }
+}
+
+/// Leads a connection to where its first byte belongs. One that says nothing is closed.
+async fn lead(
+    mut connection: Connection,
+    sender: mpsc::Sender<io::Result<Connection>>,
+    gateway: Arc<Gateway>,
+) {
+    let mut first = [0];
+    let peeked = tokio::time::timeout(FIRST_BYTE_TIMEOUT, connection.stream.peek(&mut first)).await;
+    match peeked {
+        Ok(Ok(1)) if first[0] == BULK_FIRST_BYTE => gateway.serve(&mut connection.stream).await,
+        Ok(Ok(1)) => {
+            if sender.send(Ok(connection)).await.is_err() {
+                tracing::debug!("a connection came as the master ended");
+            }
+        }
+        ended => {
+            tracing::debug!(peer = ?connection.stream.peer_addr().ok(), ?ended, "a connection said nothing")
         }
     }
 }

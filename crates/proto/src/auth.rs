@@ -1,23 +1,29 @@
 //! Who may do what.
 //!
-//! A cluster has one [`Secret`], a file that is the same on all its machines. Two kinds of tokens are made with it:
+//! A cluster has one [`Secret`], a file that is the same on all its machines. Tokens are made with it:
 //!
 //! ```text
 //!   caller token   whoever holds the secret -> master   opens a control stream; role, service, expiry
+//!   job token      master -> worker -> attempt          the namespace as the job's user; job, user, groups, expiry
+//!   http token     master -> operator                   pages of the master's HTTP port
 //!   block token    master -> client -> worker           one block, its generation, read or write, expiry
+//!   shuffle token  master -> attempt -> worker          one job, fetch or keep its map outputs, expiry
 //! ```
 //!
 //! A cluster without a secret listens on loopback addresses only ([`check_bind`]); it has no caller tokens, and its
-//! block tokens are made with a [`BlockKey`] that the master draws at its start and tells its workers. So workers
-//! always check generations and never obey a stale token, secret or not.
+//! block tokens are made with a [`BlockKey`], its shuffle tokens with a [`TaskKey`], that the master draws at its start
+//! and tells its workers. So workers always check generations and never obey a stale token, secret or not.
 //!
 //! Tokens name what they allow; they do not hide anything, and whoever can listen on the network can use a token again
 //! until it expires. Encryption, by mutual TLS, is a layer of its own and follows.
 
 mod block_token;
 mod caller_token;
+mod http_token;
+mod job_token;
 mod secret;
 mod signature;
+mod task_key;
 
 use std::net::SocketAddr;
 
@@ -25,10 +31,12 @@ use thiserror::Error;
 
 pub use block_token::{BLOCK_TOKEN_LIFETIME_MS, BlockKey, Operation, Wanted};
 pub use caller_token::{CALLER_TOKEN_LIFETIME_MS, CALLER_TOKEN_METADATA, Role};
+pub use job_token::{JOB_TOKEN_LIFETIME_MS, JobCaller};
 pub use secret::{Secret, SecretError};
 pub use signature::TOKEN_BYTES_MAX;
+pub use task_key::{SHUFFLE_TOKEN_LIFETIME_MS, ShuffleOperation, ShuffleWanted, TaskKey};
 
-use crate::ids::{BlockId, ClusterId, Generation};
+use crate::ids::{BlockId, ClusterId, Generation, JobId};
 
 /// Why a token allows nothing here.
 #[derive(Debug, Error)]
@@ -101,14 +109,33 @@ pub enum TokenError {
     TooFarAhead {
         /// How far ahead it expires.
         ahead_ms: u64,
-        /// [`CALLER_TOKEN_LIFETIME_MS`].
+        /// [`CALLER_TOKEN_LIFETIME_MS`] or [`JOB_TOKEN_LIFETIME_MS`].
         lifetime_ms: u64,
     },
+    /// It is for attempts, and names no job or no user.
+    #[error("the token names no job and user")]
+    NoJob,
     /// For another role.
     #[error("the token is not that of a {wanted}")]
     WrongRole {
         /// Whom the service is for.
         wanted: Role,
+    },
+    /// For another job.
+    #[error("the token is for job {}, not for job {wanted}", Shown(.theirs))]
+    WrongJob {
+        /// In the token; `None`: not an id.
+        theirs: Option<JobId>,
+        /// Asked for.
+        wanted: JobId,
+    },
+    /// For other operations of a shuffle.
+    #[error("the token does not allow a {operation} of map outputs of job {job}")]
+    NoShuffle {
+        /// The job.
+        job: JobId,
+        /// Asked for.
+        operation: ShuffleOperation,
     },
     /// For another service.
     #[error("the token is for the service {theirs:?}, this is {wanted:?}")]
@@ -120,12 +147,12 @@ pub enum TokenError {
     },
 }
 
-struct Shown<'a>(&'a Option<ClusterId>);
+struct Shown<'a, Id>(&'a Option<Id>);
 
-impl std::fmt::Display for Shown<'_> {
+impl<Id: std::fmt::Display> std::fmt::Display for Shown<'_, Id> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
-            Some(cluster) => cluster.fmt(f),
+            Some(id) => id.fmt(f),
             None => f.write_str("(no id)"),
         }
     }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! All integers are little-endian. The CRC32C covers everything but the body: packets have chunk sums for theirs
-//! ([`crate::chunks`]), and no other frame has one.
+//! ([`crate::chunks`]), blocks of run files have theirs, and no other frame has a body.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 
@@ -28,6 +28,10 @@ pub const HEADER_BYTES_MAX: u32 = 64 << 10;
 pub const PACKET_BYTES_MAX: u32 = 4 << 20;
 /// Most bytes of a body: a packet's data, and 4 bytes for each of its chunks.
 pub const BODY_BYTES_MAX: u32 = PACKET_BYTES_MAX + (4 << 10);
+/// Most bytes of a run file in one frame.
+pub const RUN_BYTES_MAX: u32 = 4 << 20;
+/// Most entries of an index sample: with keys of 32 bytes they fit into a header.
+pub const SAMPLE_ENTRIES_MAX: u32 = 1000;
 
 const MAGIC: [u8; 3] = *b"GMB";
 const _: () = assert!((PACKET_BYTES_MAX + PACKET_BYTES_MAX / CHUNK_BYTES as u32 * 4) <= BODY_BYTES_MAX);
@@ -39,24 +43,38 @@ pub enum FrameKind {
     Request = 1,
     /// Answers a request, before any packet; header: [`crate::messages::Reply`].
     Reply = 2,
-    /// Bytes of a block, the only kind with a body; header: [`Packet`].
+    /// Bytes of a block; header: [`Packet`].
     Packet = 3,
     /// Answers a packet of a write; header: [`crate::messages::Ack`].
     Ack = 4,
     /// Ends a read that cannot go on; header: [`crate::messages::Broken`].
     Broken = 5,
+    /// Bytes of a run file, with nothing around them; header: [`crate::messages::RunBytes`].
+    RunBytes = 6,
 }
 
 impl FrameKind {
+    /// Every kind.
+    pub const ALL: [FrameKind; 6] = [
+        FrameKind::Request,
+        FrameKind::Reply,
+        FrameKind::Packet,
+        FrameKind::Ack,
+        FrameKind::Broken,
+        FrameKind::RunBytes,
+    ];
+
     fn from_wire(kind: u32) -> Option<FrameKind> {
-        [FrameKind::Request, FrameKind::Reply, FrameKind::Packet, FrameKind::Ack, FrameKind::Broken]
-            .into_iter()
-            .find(|known| *known as u32 == kind)
+        FrameKind::ALL.into_iter().find(|known| *known as u32 == kind)
     }
 
     /// Most bytes of a body of this kind.
     pub fn body_bytes_max(self) -> u32 {
-        if self == FrameKind::Packet { BODY_BYTES_MAX } else { 0 }
+        match self {
+            FrameKind::Packet => BODY_BYTES_MAX,
+            FrameKind::RunBytes => RUN_BYTES_MAX,
+            FrameKind::Request | FrameKind::Reply | FrameKind::Ack | FrameKind::Broken => 0,
+        }
     }
 }
 
@@ -128,7 +146,7 @@ pub enum FrameError {
     HeaderTooLong {
         /// Its length.
         bytes: u64,
-        /// [`HEADER_BYTES_MAX`].
+        /// [`HEADER_BYTES_MAX`], or less where only short ones come.
         max: u32,
     },
     /// The body is said, or would be, longer than allowed.
@@ -198,15 +216,8 @@ pub fn read_frame_head<'a>(
         HEAD_BYTES => {}
         got => return Err(truncated("head", got, HEAD_BYTES)),
     }
-    let number = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-    if head[..3] != MAGIC {
-        return Err(FrameError::BadMagic { found: number(0).to_le_bytes() });
-    }
-    if head[3] != FRAME_VERSION {
-        return Err(FrameError::WrongVersion { theirs: head[3], ours: FRAME_VERSION });
-    }
-    let (kind, header_bytes, body_bytes, found) = (number(4), number(8), number(12), number(24));
-    check_header_bytes(u64::from(header_bytes))?;
+    let header_bytes = header_bytes(&head, HEADER_BYTES_MAX)?;
+    let (kind, body_bytes, found) = (number(&head, 4), number(&head, 12), number(&head, 24));
 
     scratch.clear();
     scratch.resize(header_bytes as usize, 0);
@@ -220,8 +231,26 @@ pub fn read_frame_head<'a>(
     }
     let kind = FrameKind::from_wire(kind).ok_or(FrameError::UnknownKind { kind })?;
     check_body_bytes(kind, u64::from(body_bytes))?;
-    let request_id = u64::from(number(16)) | u64::from(number(20)) << 32;
+    let request_id = u64::from(number(&head, 16)) | u64::from(number(&head, 20)) << 32;
     Ok(Some(FrameHead { kind, request_id, body_bytes, header: scratch }))
+}
+
+/// How many bytes of header follow this head, at most `max`. Its magic and version are checked, and nothing else is.
+/// For who does not block: once so many bytes more are here, [`read_frame_head`] takes them with the head.
+pub fn header_bytes(head: &[u8; HEAD_BYTES], max: u32) -> Result<u32, FrameError> {
+    if head[..3] != MAGIC {
+        return Err(FrameError::BadMagic { found: number(head, 0).to_le_bytes() });
+    }
+    if head[3] != FRAME_VERSION {
+        return Err(FrameError::WrongVersion { theirs: head[3], ours: FRAME_VERSION });
+    }
+    let bytes = number(head, 8);
+    check_header_bytes(u64::from(bytes), max)?;
+    Ok(bytes)
+}
+
+fn number(head: &[u8; HEAD_BYTES], at: usize) -> u32 {
+    u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]])
 }
 
 /// Reads a body, or the next part of one: fills `body`, or says after how many bytes the input ended.
@@ -268,7 +297,7 @@ fn encode_head(
     body_bytes: u64,
 ) -> io::Result<Vec<u8>> {
     let header_bytes = header.encoded_len();
-    check_header_bytes(header_bytes as u64)
+    check_header_bytes(header_bytes as u64, HEADER_BYTES_MAX)
         .and_then(|()| check_body_bytes(kind, body_bytes))
         .map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?;
 
@@ -287,9 +316,9 @@ fn encode_head(
     Ok(head)
 }
 
-fn check_header_bytes(bytes: u64) -> Result<(), FrameError> {
-    if bytes > u64::from(HEADER_BYTES_MAX) {
-        return Err(FrameError::HeaderTooLong { bytes, max: HEADER_BYTES_MAX });
+fn check_header_bytes(bytes: u64, max: u32) -> Result<(), FrameError> {
+    if bytes > u64::from(max) {
+        return Err(FrameError::HeaderTooLong { bytes, max });
     }
     Ok(())
 }

@@ -1,6 +1,10 @@
 //! Names of things, each a type of its own.
 
+mod attempt;
+
 use std::fmt;
+
+pub use attempt::{AttemptId, BadAttemptId, CUT_BIT, TaskId};
 
 macro_rules! number_id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
@@ -81,6 +85,10 @@ random_id!(
 random_id!(
     /// A client: one open connection of a program to the namenode, over all its streams.
     ClientId
+);
+random_id!(
+    /// A job, for ever. Made by its driver.
+    JobId
 );
 random_id!(
     /// One life of a worker process.

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use gristmill_proto::bulk::{
     self, BODY_BYTES_MAX, FRAME_VERSION, FrameError, FrameKind, HEAD_BYTES, HEADER_BYTES_MAX,
-    PACKET_BYTES_MAX,
+    PACKET_BYTES_MAX, RUN_BYTES_MAX,
 };
 use gristmill_proto::chunks::{self, CHUNK_BYTES};
 use gristmill_proto::messages::{Ack, BulkFailure, Packet, ReadBlock, Request, request::Operation};
@@ -14,7 +14,7 @@ use proptest::prelude::*;
 fn ack(request_id: u64, sequence: u64, detail: &str) -> Vec<u8> {
     let failure = Some(BulkFailure { kind: 5, detail: detail.to_owned() });
     let mut wire = Vec::new();
-    let header = Ack { sequence, failure, failed_worker: 3 };
+    let header = Ack { sequence, failure, failed_worker: 3, ..Ack::default() };
     bulk::write_frame(&mut wire, FrameKind::Ack, request_id, &header, &[]).unwrap();
     wire
 }
@@ -156,8 +156,16 @@ fn impossible_lengths_are_refused_before_anything_is_allocated() {
         );
         assert_eq!(scratch.capacity(), 0);
     }
-    for (kind, body_bytes) in [(3, BODY_BYTES_MAX + 1), (3, u32::MAX), (1, 1), (2, 1), (4, 1), (5, u32::MAX)]
-    {
+    for (kind, body_bytes) in [
+        (3, BODY_BYTES_MAX + 1),
+        (3, u32::MAX),
+        (1, 1),
+        (2, 1),
+        (4, 1),
+        (5, u32::MAX),
+        (6, RUN_BYTES_MAX + 1),
+        (6, u32::MAX),
+    ] {
         let error = error_of(&forge(kind, 0, body_bytes, b""));
         assert!(
             matches!(error, FrameError::BodyTooLong { bytes, .. } if bytes == u64::from(body_bytes)),
@@ -219,7 +227,7 @@ fn another_protocol_is_shown() {
 
 #[test]
 fn unknown_kinds_are_refused() {
-    for kind in [0, 6, 0x0100, 0x0101, u32::MAX] {
+    for kind in [0, 7, 0x0100, 0x0101, u32::MAX] {
         let error = error_of(&forge(kind, 0, 0, b""));
         assert!(matches!(error, FrameError::UnknownKind { kind: found } if found == kind), "{error}");
     }

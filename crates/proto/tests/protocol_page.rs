@@ -4,16 +4,18 @@ use std::fs;
 use std::path::Path;
 
 use gristmill_proto::auth::{
-    BLOCK_TOKEN_LIFETIME_MS, BlockKey, CALLER_TOKEN_LIFETIME_MS, CALLER_TOKEN_METADATA, Operation, Role,
-    Secret, TOKEN_BYTES_MAX, Wanted,
+    BLOCK_TOKEN_LIFETIME_MS, BlockKey, CALLER_TOKEN_LIFETIME_MS, CALLER_TOKEN_METADATA,
+    JOB_TOKEN_LIFETIME_MS, Operation, Role, SHUFFLE_TOKEN_LIFETIME_MS, Secret, TOKEN_BYTES_MAX, Wanted,
 };
 use gristmill_proto::bulk::{
     self, BODY_BYTES_MAX, FRAME_VERSION, FrameKind, HEAD_BYTES, HEADER_BYTES_MAX, PACKET_BYTES_MAX,
+    RUN_BYTES_MAX, SAMPLE_ENTRIES_MAX,
 };
 use gristmill_proto::chunks::{self, CHUNK_BYTES};
-use gristmill_proto::ids::{BlockId, ClusterId, Generation};
+use gristmill_proto::ids::{BlockId, ClusterId, Generation, WorkerId};
 use gristmill_proto::messages::write_block::Stage;
 use gristmill_proto::messages::{Ack, BlockToken, Hop, Packet, Reply, Request, WriteBlock, request};
+use gristmill_proto::passage::{GATEWAY_AUDIENCE, PASSAGE_HEADER_BYTES_MAX, Passage};
 use gristmill_proto::{PROTOCOL_VERSION, handover};
 use prost::Message;
 
@@ -123,6 +125,22 @@ fn the_caller_token_on_the_page_opens_a_stream() {
     assert_eq!(CALLER_TOKEN_METADATA, "gristmill-token");
 }
 
+#[test]
+fn the_passage_on_the_page_opens_a_way() {
+    let wire = dump("passage");
+    let passage = Passage::decode(&wire).unwrap();
+    assert_eq!(passage.worker, WorkerId(2));
+    secret().check_caller_bytes(&passage.token, Role::Client, GATEWAY_AUDIENCE, EXPIRES_MS - 1).unwrap();
+    let mut written = Vec::new();
+    passage.write(&mut written).unwrap();
+    assert_dump("passage", &written);
+    assert_dump("passage-reply", &frame(FrameKind::Reply, &Reply::default(), &[]));
+    let page = page();
+    assert!(
+        page.contains(&format!("at most {} bytes of header", shown(u64::from(PASSAGE_HEADER_BYTES_MAX))))
+    );
+}
+
 /// A number as the page writes it.
 fn shown(number: u64) -> String {
     let digits = number.to_string();
@@ -146,16 +164,20 @@ fn the_numbers_on_the_page_are_those_of_the_code() {
         ("header of a frame, bytes at most", u64::from(HEADER_BYTES_MAX)),
         ("body of a packet, bytes at most", u64::from(BODY_BYTES_MAX)),
         ("data in a packet, bytes at most", u64::from(PACKET_BYTES_MAX)),
+        ("bytes of a run file in a frame, at most", u64::from(RUN_BYTES_MAX)),
+        ("entries of an index sample, at most", u64::from(SAMPLE_ENTRIES_MAX)),
         ("chunk, bytes", CHUNK_BYTES),
         ("token, bytes at most", TOKEN_BYTES_MAX as u64),
         ("life of a block token, ms", BLOCK_TOKEN_LIFETIME_MS),
         ("life of a caller token, ms", CALLER_TOKEN_LIFETIME_MS),
+        ("life of a job token, ms", JOB_TOKEN_LIFETIME_MS),
+        ("life of a shuffle token, ms", SHUFFLE_TOKEN_LIFETIME_MS),
         ("byte that carries descriptors", u64::from(handover::MARK)),
     ] {
         let row = format!("| {what} | {} |", shown(number));
         assert!(page.contains(&row), "docs/protocol.md has no row {row:?}");
     }
-    for kind in [FrameKind::Request, FrameKind::Reply, FrameKind::Packet, FrameKind::Ack, FrameKind::Broken] {
+    for kind in FrameKind::ALL {
         let row = format!("| {} | {kind:?} | `{kind:?}` |", kind as u32);
         assert!(page.contains(&row), "docs/protocol.md has no row {row:?}");
     }

@@ -18,6 +18,7 @@ fn options(directory: &Path) -> WorkerOptions {
         listen: "127.0.0.1:0".parse().expect("an address"),
         host: None,
         rack: "/r".to_owned(),
+        bootstrap: None,
         secret_file: None,
         reserve_mib: 0,
         scrub_mib_per_s: 1,
@@ -25,8 +26,14 @@ fn options(directory: &Path) -> WorkerOptions {
         transfers: 16,
         copy_mib_per_s: 0,
         ack_timeout_ms: 10_000,
+        notice_ms: 0,
         goodbye_ms: 1_000,
         role: Role::Core,
+        shuffle_listen: None,
+        slots: Some(1),
+        memory: None,
+        scratch_dirs: Vec::new(),
+        program_cache_mib: 16,
     }
 }
 

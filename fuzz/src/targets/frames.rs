@@ -7,7 +7,7 @@ use gristmill_proto::bulk::{
     FrameError, FrameHead, FrameKind, HEADER_BYTES_MAX, read_body, read_frame_head, write_frame_head,
 };
 use gristmill_proto::chunks::{self, CHUNK_BYTES};
-use gristmill_proto::messages::{Ack, Broken, Packet, Reply, Request};
+use gristmill_proto::messages::{Ack, Broken, Packet, Reply, Request, RunBytes};
 use prost::Message;
 use std::fmt::Debug;
 
@@ -51,6 +51,7 @@ fn check_header(head: &FrameHead) {
         FrameKind::Packet => check_message::<Packet>(head),
         FrameKind::Ack => check_message::<Ack>(head),
         FrameKind::Broken => check_message::<Broken>(head),
+        FrameKind::RunBytes => check_message::<RunBytes>(head),
     }
 }
 

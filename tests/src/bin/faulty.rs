@@ -23,6 +23,8 @@ struct Faulty {
 enum Fault {
     Map,
     TryMap,
+    /// The process ends on the spot.
+    Abort,
     Combine,
     Reduce,
     TryReduce,
@@ -36,9 +38,12 @@ fn job(args: &Faulty, plan: &mut Plan) {
     let fault = args.fault;
     let lines = plan.read(Text::at(&args.input));
     let pairs: Keyed<String, u64> = match fault {
-        Fault::TryMap => {
-            let pairs = lines.try_map(|line, out: &mut Emit<String, u64>| {
+        Fault::TryMap | Fault::Abort => {
+            let pairs = lines.try_map(move |line, out: &mut Emit<String, u64>| {
                 if line.starts_with("bad") {
+                    if fault == Fault::Abort {
+                        std::process::abort();
+                    }
                     return Err(format!("{line:?} is no good line"));
                 }
                 out.emit(line, 1);

@@ -21,6 +21,9 @@ struct Gated {
     /// The first record waits for the file, and looks at nothing else meanwhile
     #[arg(long)]
     stuck: bool,
+    /// A file for which the first group waits, too
+    #[arg(long)]
+    reduce_gate: Option<PathBuf>,
     /// Directory for the counts of the last digits
     #[arg(long)]
     output: String,
@@ -32,12 +35,19 @@ fn main() -> ExitCode {
 
 fn job(args: &Gated, plan: &mut Plan) {
     let gate = Gate { path: args.gate.clone(), stuck: args.stuck, open: AtomicBool::new(false) };
+    let second = args.reduce_gate.clone();
+    let second = second.map(|path| Gate { path, stuck: true, open: AtomicBool::new(false) });
     plan.read(Rows::new(args.rows))
         .map(move |row, out: &mut Emit<u64, u64>| {
             gate.pass();
             out.emit(row % 10, 1);
         })
-        .reduce(|digit, ones, out: &mut Emit<u64, u64>| out.emit(digit, ones.sum()))
+        .reduce(move |digit, ones, out: &mut Emit<u64, u64>| {
+            if let Some(gate) = &second {
+                gate.pass();
+            }
+            out.emit(digit, ones.sum());
+        })
         .write(TextOutput::at(&args.output));
 }
 

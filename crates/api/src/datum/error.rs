@@ -62,4 +62,10 @@ pub enum DecodeError {
         /// What bincode says.
         source: bincode::error::DecodeError,
     },
+    /// The bytes of a batch are none.
+    #[error("a batch cannot be read: {source}")]
+    Batch {
+        /// What Arrow says.
+        source: arrow::error::ArrowError,
+    },
 }

@@ -1,12 +1,12 @@
 //! Runs the tasks of some stages on threads; the thread that waits for them shows progress and looks whether the
 //! job is to stop.
 
-use super::panics;
 use super::{LocalOptions, Observer, PreparedJob};
 use crate::error::JobError;
 use crate::pipe::TaskInput;
 use crate::plan::Target;
-use gristmill_dataflow::attempt::{Attempt, AttemptContext, AttemptReport, PartNames, Progress, TaskError};
+use crate::task::{TaskWork, part_names};
+use gristmill_dataflow::attempt::{AttemptContext, AttemptReport, Progress, TaskError};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -108,30 +108,24 @@ impl Wave<'_> {
         let stage = &self.job.stages[task.stage];
         let input = task.input.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         let input = input.expect("each task is taken once");
-        let mut attempt = Attempt::new(self.context(task));
-        if let Target::Shuffle(shuffle) = stage.target {
-            if stage.shuffle.is_some() {
-                attempt.share_memory();
-            }
-            attempt.begin_map_output(self.job.rules[shuffle].clone());
-        }
-        let ran = panics::catch(|| (stage.program)(&input, &mut attempt));
-        let at = attempt.position.clone();
-        ran.unwrap_or_else(|message| Err(TaskError::Panic { message, at: at.clone() }))?;
-        // The combine function may panic here.
-        let finished = panics::catch(|| attempt.finish());
-        finished.unwrap_or_else(|message| Err(TaskError::Panic { message, at }))
+        let feeds = match stage.target {
+            Target::Shuffle(shuffle) => Some(self.job.rules[shuffle].clone()),
+            Target::Output(_) | Target::Nothing => None,
+        };
+        let work = TaskWork { program: &stage.program, merges: stage.shuffle.is_some(), feeds };
+        work.run(&input, self.context(task))
     }
 
     fn context(&self, task: &Task) -> AttemptContext {
         let stage = &self.job.stages[task.stage];
         AttemptContext {
             id: format!("{}-{:05}-0", stage.name.replace(' ', "-"), task.number),
-            parts: PartNames {
-                kind: if stage.shuffle.is_some() { 'r' } else { 'm' },
-                task: task.number as u32,
-                bases: stage.part_bases.clone(),
-            },
+            parts: part_names(
+                stage.shuffle.is_some(),
+                task.number as u32,
+                &stage.part_bases,
+                self.job.appends.clone(),
+            ),
             memory: self.job.memory.task(),
             scratch: self.job.scratch.clone(),
             idle: self.job.idle.clone(),
@@ -139,6 +133,7 @@ impl Wave<'_> {
             cancel: self.cancel.clone(),
             progress: task.progress.clone(),
             counters: self.job.counters,
+            care: None,
         }
     }
 

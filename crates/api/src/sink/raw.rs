@@ -3,7 +3,7 @@
 use super::{Part, Sink};
 use crate::datum::Datum;
 use crate::print::Print;
-use gristmill_dataflow::part::{FinishedPart, PartError, PartFile};
+use gristmill_dataflow::part::{FinishedPart, PartError, PartFile, PartFiles};
 use std::marker::PhantomData;
 
 /// Key and value, one after the other, with nothing between them or after them: for records of fixed length.
@@ -28,7 +28,8 @@ impl<K: Print, V: Print> Sink<(K, V)> for RawOutput {
         "raw bytes"
     }
 
-    fn open(&self, file: PartFile) -> Result<Box<dyn Part<(K, V)>>, PartError> {
+    fn open(&self, files: &PartFiles, directory: &str) -> Result<Box<dyn Part<(K, V)>>, PartError> {
+        let file = files.create(directory, "", None)?;
         Ok(Box::new(RawPart::<K, V> { file, pair: PhantomData }))
     }
 }
@@ -46,7 +47,7 @@ impl<K: Print, V: Print> Part<(K, V)> for RawPart<K, V> {
         })
     }
 
-    fn finish(self: Box<Self>) -> Result<FinishedPart, PartError> {
-        self.file.finish()
+    fn finish(self: Box<Self>) -> Result<Vec<FinishedPart>, PartError> {
+        Ok(vec![self.file.finish()?])
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Part, Sink};
 use crate::datum::Datum;
-use gristmill_dataflow::part::{FinishedPart, PartError, PartFile, SequencePart};
+use gristmill_dataflow::part::{FinishedPart, PartError, PartFiles, SequencePart};
 use std::marker::PhantomData;
 
 /// Pairs in Gristmill's own files: checksummed, compressed, splittable; [`Sequence`](crate::Sequence) reads them.
@@ -27,8 +27,8 @@ impl<K: Datum, V: Datum> Sink<(K, V)> for SequenceOutput {
         "sequences"
     }
 
-    fn open(&self, file: PartFile) -> Result<Box<dyn Part<(K, V)>>, PartError> {
-        let file = SequencePart::new(file)?;
+    fn open(&self, files: &PartFiles, directory: &str) -> Result<Box<dyn Part<(K, V)>>, PartError> {
+        let file = SequencePart::new(files.create(directory, "", None)?)?;
         Ok(Box::new(PairPart::<K, V> { file, key: Vec::new(), value: Vec::new(), pair: PhantomData }))
     }
 }
@@ -45,7 +45,7 @@ impl<K: Datum, V: Datum> Part<(K, V)> for PairPart<K, V> {
         self.file.push(K::bytes(key, &mut self.key), V::bytes(value, &mut self.value))
     }
 
-    fn finish(self: Box<Self>) -> Result<FinishedPart, PartError> {
-        self.file.finish()
+    fn finish(self: Box<Self>) -> Result<Vec<FinishedPart>, PartError> {
+        Ok(vec![self.file.finish()?])
     }
 }

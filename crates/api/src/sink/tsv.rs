@@ -3,7 +3,8 @@
 use super::{Part, Sink};
 use crate::datum::Datum;
 use crate::print::Print;
-use gristmill_dataflow::part::{FinishedPart, PartError, PartFile};
+use gristmill_dataflow::compression::Compression;
+use gristmill_dataflow::part::{FinishedPart, PartError, PartFile, PartFiles};
 use std::borrow::Cow;
 use std::marker::PhantomData;
 
@@ -12,12 +13,19 @@ use std::marker::PhantomData;
 #[derive(Clone, Debug)]
 pub struct TsvOutput {
     uri: String,
+    compression: Option<Compression>,
 }
 
 impl TsvOutput {
     /// Part files in this directory.
     pub fn at(uri: impl Into<String>) -> Self {
-        Self { uri: uri.into() }
+        Self { uri: uri.into(), compression: None }
+    }
+
+    /// Compresses the files, whose names get the suffix: [`Compression::Zstd`] or [`Compression::Gzip`].
+    pub fn compressed(mut self, compression: Compression) -> Self {
+        self.compression = Some(compression);
+        self
     }
 }
 
@@ -30,7 +38,8 @@ impl<K: Print, V: Print> Sink<(K, V)> for TsvOutput {
         "TSV"
     }
 
-    fn open(&self, file: PartFile) -> Result<Box<dyn Part<(K, V)>>, PartError> {
+    fn open(&self, files: &PartFiles, directory: &str) -> Result<Box<dyn Part<(K, V)>>, PartError> {
+        let file = files.create(directory, "", self.compression)?;
         Ok(Box::new(TsvPart::<K, V> { file, field: Vec::new(), pair: PhantomData }))
     }
 }
@@ -56,8 +65,8 @@ impl<K: Print, V: Print> Part<(K, V)> for TsvPart<K, V> {
         })
     }
 
-    fn finish(self: Box<Self>) -> Result<FinishedPart, PartError> {
-        self.file.finish()
+    fn finish(self: Box<Self>) -> Result<Vec<FinishedPart>, PartError> {
+        Ok(vec![self.file.finish()?])
     }
 }
 

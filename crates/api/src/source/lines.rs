@@ -1,22 +1,32 @@
 //! Lines of text.
 
-use super::{Input, Sealed, Source, Uris, for_each_range};
+use super::{Cut, Input, Sealed, Source, Uris, begin_range, for_each_range};
+use crate::dataset::BadRecords;
 use crate::pipe::{Consumer, TaskInput};
 use gristmill_dataflow::attempt::{Attempt, TaskError};
 use gristmill_dataflow::read::LineReader;
 use std::str::Utf8Error;
+use std::sync::Arc;
 use thiserror::Error;
 
 /// Lines as bytes (`&[u8]`), without their ends. LF and CRLF end lines; the last line needs no end.
 #[derive(Clone, Debug)]
 pub struct Lines {
     uris: Vec<String>,
+    bad: Arc<BadRecords>,
 }
 
 impl Lines {
     /// The lines of these files, directories and globs.
     pub fn at(uris: impl Uris) -> Self {
-        Self { uris: uris.into_uris() }
+        Self { uris: uris.into_uris(), bad: BadRecords::none() }
+    }
+
+    /// Skips the rests of up to `limit` damaged or truncated compressed files, over all tasks; the job's report counts each as
+    /// a bad record.
+    pub fn skip_damaged(self, limit: u64) -> Self {
+        self.bad.allow(limit);
+        self
     }
 }
 
@@ -29,10 +39,14 @@ impl Source for Lines {
         Input::Files {
             format: "lines",
             uris: self.uris.clone(),
-            splittable: true,
+            cut: Cut::Lines,
             align_bytes: 1,
             headed: false,
         }
+    }
+
+    fn bad_records(&self) -> Option<Arc<BadRecords>> {
+        Some(self.bad.clone())
     }
 
     fn read(
@@ -41,7 +55,7 @@ impl Source for Lines {
         attempt: &mut Attempt,
         consumer: &mut Consumer<'_, Vec<u8>>,
     ) -> Result<(), TaskError> {
-        for_each_line(input, attempt, |line, attempt| {
+        for_each_line(input, attempt, Some(&self.bad), |line, attempt| {
             consumer.take(line, attempt);
             Ok(())
         })
@@ -54,17 +68,25 @@ impl Source for Lines {
 pub struct Text {
     uris: Vec<String>,
     lossy: bool,
+    bad: Arc<BadRecords>,
 }
 
 impl Text {
     /// The lines of these files, directories and globs.
     pub fn at(uris: impl Uris) -> Self {
-        Self { uris: uris.into_uris(), lossy: false }
+        Self { uris: uris.into_uris(), lossy: false, bad: BadRecords::none() }
     }
 
     /// Replaces what is not valid UTF-8 by U+FFFD.
     pub fn lossy(mut self) -> Self {
         self.lossy = true;
+        self
+    }
+
+    /// Skips the rests of up to `limit` damaged or truncated compressed files, over all tasks; the job's report counts each as
+    /// a bad record.
+    pub fn skip_damaged(self, limit: u64) -> Self {
+        self.bad.allow(limit);
         self
     }
 }
@@ -84,7 +106,11 @@ impl Source for Text {
 
     fn input(&self) -> Input {
         let format = if self.lossy { "lossy text" } else { "text" };
-        Input::Files { format, uris: self.uris.clone(), splittable: true, align_bytes: 1, headed: false }
+        Input::Files { format, uris: self.uris.clone(), cut: Cut::Lines, align_bytes: 1, headed: false }
+    }
+
+    fn bad_records(&self) -> Option<Arc<BadRecords>> {
+        Some(self.bad.clone())
     }
 
     fn read(
@@ -93,7 +119,7 @@ impl Source for Text {
         attempt: &mut Attempt,
         consumer: &mut Consumer<'_, String>,
     ) -> Result<(), TaskError> {
-        for_each_line(input, attempt, |line, attempt| match std::str::from_utf8(line) {
+        for_each_line(input, attempt, Some(&self.bad), |line, attempt| match std::str::from_utf8(line) {
             Ok(line) => {
                 consumer.take(line, attempt);
                 Ok(())
@@ -115,15 +141,24 @@ impl Source for Text {
 pub(super) fn for_each_line(
     input: &TaskInput,
     attempt: &mut Attempt,
+    bad: Option<&BadRecords>,
     mut take: impl FnMut(&[u8], &mut Attempt) -> Result<(), TaskError>,
 ) -> Result<(), TaskError> {
-    for_each_range(input, attempt, |range, attempt| {
+    for_each_range(input, attempt, bad, |range, attempt| {
         let mut reader = LineReader::open(range, attempt.memory())?;
         let before = attempt.report.bytes_in;
+        let from = reader.decompressed_from();
+        begin_range(attempt, range, from);
         while let Some((offset, line)) = reader.next_line()? {
             attempt.at_offset(offset);
-            attempt.report.bytes_in = before + (offset - range.start);
+            // How much of a compressed file was read is known to its reader alone, whom the line keeps borrowed.
+            if from.is_none() {
+                attempt.report.bytes_in = before + (offset - range.start);
+            }
             take(line, attempt)?;
+            if from.is_some() {
+                attempt.report.bytes_in = before + reader.taken_bytes();
+            }
             attempt.record_done()?;
         }
         Ok(())

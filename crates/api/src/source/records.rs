@@ -1,6 +1,6 @@
 //! Records of one fixed length.
 
-use super::{Input, Sealed, Source, Uris, for_each_range};
+use super::{Cut, Input, Sealed, Source, Uris, begin_range, for_each_range};
 use crate::pipe::{Consumer, TaskInput};
 use gristmill_dataflow::attempt::{Attempt, TaskError};
 use gristmill_dataflow::read::FixedReader;
@@ -35,7 +35,7 @@ impl Source for Records {
         Input::Files {
             format: "fixed-length records",
             uris: self.uris.clone(),
-            splittable: true,
+            cut: Cut::Records,
             align_bytes,
             headed: false,
         }
@@ -47,13 +47,14 @@ impl Source for Records {
         attempt: &mut Attempt,
         consumer: &mut Consumer<'_, Vec<u8>>,
     ) -> Result<(), TaskError> {
-        for_each_range(input, attempt, |range, attempt| {
+        for_each_range(input, attempt, None, |range, attempt| {
             let mut reader = FixedReader::open(range, self.record_bytes, attempt.memory())?;
             let before = attempt.report.bytes_in;
+            begin_range(attempt, range, reader.decompressed_from());
             while let Some((offset, record)) = reader.next_record()? {
                 attempt.at_offset(offset);
-                attempt.report.bytes_in = before + (offset - range.start.min(offset));
                 consumer.take(record, attempt);
+                attempt.report.bytes_in = before + reader.taken_bytes();
                 attempt.record_done()?;
             }
             Ok(())

@@ -1,6 +1,6 @@
 //! Gristmill's own files of pairs.
 
-use super::{Input, Sealed, Source, Uris, for_each_range};
+use super::{Cut, Input, Sealed, Source, Uris, for_each_range};
 use crate::datum::Datum;
 use crate::pipe::{Consumer, TaskInput};
 use gristmill_dataflow::attempt::{Attempt, TaskError};
@@ -30,7 +30,7 @@ impl<K: Datum, V: Datum> Source for Sequence<K, V> {
         Input::Files {
             format: "sequences",
             uris: self.uris.clone(),
-            splittable: true,
+            cut: Cut::Blocks,
             align_bytes: 1,
             headed: true,
         }
@@ -42,7 +42,7 @@ impl<K: Datum, V: Datum> Source for Sequence<K, V> {
         attempt: &mut Attempt,
         consumer: &mut Consumer<'_, (K, V)>,
     ) -> Result<(), TaskError> {
-        for_each_range(input, attempt, |range, attempt| {
+        for_each_range(input, attempt, None, |range, attempt| {
             let mut reader = SequenceReader::open(range)?;
             while let Some((offset, key, value)) = reader.next_record()? {
                 attempt.at_offset(offset);

@@ -1,7 +1,7 @@
 //! Lines of a key, a TAB and a value.
 
 use super::lines::for_each_line;
-use super::{Input, Sealed, Source, Uris};
+use super::{Cut, Input, Sealed, Source, Uris};
 use crate::pipe::{Consumer, TaskInput};
 use crate::sink::tsv::unescape;
 use gristmill_dataflow::attempt::{Attempt, TaskError};
@@ -31,7 +31,7 @@ impl Source for Tsv {
         Input::Files {
             format: "TSV",
             uris: self.uris.clone(),
-            splittable: true,
+            cut: Cut::Lines,
             align_bytes: 1,
             headed: false,
         }
@@ -43,7 +43,7 @@ impl Source for Tsv {
         attempt: &mut Attempt,
         consumer: &mut Consumer<'_, (String, String)>,
     ) -> Result<(), TaskError> {
-        for_each_line(input, attempt, |line, attempt| {
+        for_each_line(input, attempt, None, |line, attempt| {
             let line = std::str::from_utf8(line).map_err(|source| TaskError::Decode {
                 at: attempt.position.clone(),
                 source: Box::new(source),

@@ -262,7 +262,7 @@ fn fill_unfinished(
     fill: impl FnOnce(&mut dyn Write) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let CopyRules { replication, block_bytes, .. } = rules;
-    let options = CreateOptions { overwrite: true, replication, block_bytes };
+    let options = CreateOptions { overwrite: true, replication, block_bytes, ..CreateOptions::default() };
     let mut writer: Box<dyn FileWriter> = unfinished.fs.create(&unfinished.uri, &options)?;
     fill(&mut writer)?;
     writer.finish()?;

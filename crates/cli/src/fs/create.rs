@@ -3,7 +3,7 @@
 use clap::Args;
 use gristmill_dfs::Uri;
 use gristmill_dfs::file_system::{CreateOptions, FileSystem};
-use std::time::SystemTime;
+use gristmill_proto::wall_clock;
 
 use super::failure::Failure;
 use super::format::parse_time;
@@ -73,18 +73,12 @@ impl Touch {
             refuse_without_parent(fs, uri)?;
             fs.create(uri, &CreateOptions::default())?.finish()?;
         }
-        let time_ms = self.time_ms.unwrap_or_else(now_ms);
+        let time_ms = self.time_ms.unwrap_or_else(wall_clock::now_ms);
         let both = self.access == self.modification;
         let when = |wanted: bool| (wanted || both).then_some(time_ms);
         fs.set_times(uri, when(self.modification), when(self.access))?;
         Ok(true)
     }
-}
-
-fn now_ms() -> u64 {
-    // A clock before 1970 says 1970.
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Makes empty files; one that exists has to be empty
@@ -116,7 +110,7 @@ fn make_empty(fs: &dyn FileSystem, uri: &Uri) -> Result<(), Failure> {
         Some(there) if there.bytes > 0 => {
             Err(Failure::refused("make the file", uri, "it exists and is not empty"))
         }
-        Some(_) => Ok(fs.set_times(uri, Some(now_ms()), None)?),
+        Some(_) => Ok(fs.set_times(uri, Some(wall_clock::now_ms()), None)?),
         None => {
             refuse_without_parent(fs, uri)?;
             Ok(fs.create(uri, &CreateOptions::default())?.finish()?)

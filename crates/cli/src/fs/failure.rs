@@ -28,6 +28,11 @@ pub(crate) enum Failure {
     Read { uri: Uri, offset: u64, source: io::Error },
     #[error("cannot write {uri} at offset {offset}: {source}")]
     Write { uri: Uri, offset: u64, source: io::Error },
+    #[error("cannot make a temporary directory: {0}")]
+    Scratch(#[source] io::Error),
+    /// A job that a command ran: its own sentence.
+    #[error("{0}")]
+    Job(String),
     #[error("cannot read the standard input: {0}")]
     Input(#[source] io::Error),
     #[error("cannot write the standard output: {0}")]

@@ -33,6 +33,11 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(|| "the size is too large".to_owned())
 }
 
+/// So many of a thing that has a plain plural: `1 file`, `2 files`.
+pub(crate) fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A time of UTC: date, hour and minute, and with `seconds` those too.
 pub(crate) fn time(time_ms: u64, seconds: bool) -> String {
     let all_seconds = time_ms / 1000;
@@ -44,6 +49,17 @@ pub(crate) fn time(time_ms: u64, seconds: bool) -> String {
         text.push_str(&format!(":{:02}", of_day % 60));
     }
     text
+}
+
+/// How long something takes, in the two units that say most.
+pub(crate) fn duration(duration_ms: u64) -> String {
+    let seconds = duration_ms / 1000;
+    match seconds {
+        0 => format!("{duration_ms} ms"),
+        1..60 => format!("{seconds}.{} s", duration_ms % 1000 / 100),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
 }
 
 /// Reads a time of UTC as `YYYYMMDD:HHMMSS`, into milliseconds since 1970.
@@ -133,6 +149,15 @@ mod tests {
         for wrong in ["", "x", "-1", "1.5k", "10 apples", "99999999999t"] {
             assert!(parse_size(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn durations_have_the_units_that_matter() {
+        let shown = [0, 999, 1_234, 59_999, 60_000, 3_599_000, 3_660_000, 360_000_000].map(duration);
+        assert_eq!(
+            shown,
+            ["0 ms", "999 ms", "1.2 s", "59.9 s", "1 min 0 s", "59 min 59 s", "1 h 1 min", "100 h 0 min"]
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use gristmill_proto::namespace::{LocatedBlock, Problem, problem::Kind};
 use serde_json::{Value, json};
 
 use super::failure::Failure;
+use super::format::counted;
 use super::session::{Session, Target, cluster};
 use super::walk::Walk;
 
@@ -217,18 +218,18 @@ impl Fsck {
         let verdict = if healthy { "HEALTHY" } else { "CORRUPT" };
         session.line(format!("{} is {verdict}", session.name(uri)))?;
         session.line(format!(
-            "  {} files, {} blocks, {} bytes; {} missing, {} corrupt, {} with bad copies, {} under-replicated, \
-             {} over-replicated, {} misplaced, {} open files",
-            findings.files,
-            findings.blocks,
-            findings.bytes,
+            "  {}, {}, {}; {} missing, {} corrupt, {} with bad copies, {} under-replicated, \
+             {} over-replicated, {} misplaced, {}",
+            counted(findings.files, "file"),
+            counted(findings.blocks, "block"),
+            counted(findings.bytes, "byte"),
             count(Kind::Missing),
             count(Kind::Corrupt),
             count(Kind::CorruptReplica),
             count(Kind::UnderReplicated),
             count(Kind::OverReplicated),
             count(Kind::Misplaced),
-            count(Kind::Open),
+            counted(count(Kind::Open), "open file"),
         ))
     }
 

@@ -49,6 +49,11 @@ impl<'s, 'a> Session<'s, 'a> {
         self.streams.err_is_terminal
     }
 
+    /// HOST:PORT of the cluster that is meant, if any.
+    pub(crate) fn master(&self) -> Option<&str> {
+        self.access.master.as_deref()
+    }
+
     // ---- names ----
 
     /// The URI that an argument means; a bare path is one of the default file system.

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 /// Options that Hadoop spells with one dash, by command (`*`: any).
-const OPTIONS: [(&str, &str, &str); 30] = [
+const OPTIONS: [(&str, &str, &str); 34] = [
     ("rm", "-skipTrash", "--skip-trash"),
     ("rmr", "-skipTrash", "--skip-trash"),
     ("rm", "-safely", "--safely"),
@@ -31,6 +31,10 @@ const OPTIONS: [(&str, &str, &str); 30] = [
     ("fsck", "-repair", "--repair"),
     ("recoverLease", "-path", "--path"),
     ("recoverLease", "-retries", "--retries"),
+    ("distcp", "-update", "--update"),
+    ("distcp", "-overwrite", "--overwrite"),
+    ("distcp", "-skipcrccheck", "--skip-crc-check"),
+    ("distcp", "--skipcrccheck", "--skip-crc-check"),
     ("tail", "-lines", "--lines"),
     ("tail", "-bytes", "--bytes"),
     ("*", "-help", "--help"),

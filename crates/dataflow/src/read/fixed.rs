@@ -6,11 +6,10 @@ use crate::memory::TaskMemory;
 use crate::split::FileRange;
 use gristmill_dfs::{ReadAt, Uri};
 
-/// Reads the records that start within a range.
+/// Reads the records that start within a range; of a compressed file, which is never cut, all of them.
 pub struct FixedReader {
     window: Window,
     record_bytes: usize,
-    end: u64,
 }
 
 impl FixedReader {
@@ -28,19 +27,19 @@ impl FixedReader {
     ) -> Result<Self, ReadError> {
         let first = range.start.div_ceil(record_bytes as u64) * record_bytes as u64;
         let window = Window::over(file, range, first.min(range.file_bytes), memory)?;
-        Ok(Self { window, record_bytes, end: range.end })
+        Ok(Self { window, record_bytes })
     }
 
     /// The next record's file offset, and the record; `None` after the last.
     #[inline]
     pub fn next_record(&mut self) -> Result<Option<(u64, &[u8])>, ReadError> {
         let offset = self.window.offset();
-        if offset >= self.end {
+        if !self.window.is_within() {
             return Ok(None);
         }
         while self.window.bytes().len() < self.record_bytes {
             if !self.window.extend()? {
-                return Err(self.short());
+                return if self.window.bytes().is_empty() { Ok(None) } else { Err(self.short()) };
             }
         }
         Ok(Some((offset, self.window.consume(self.record_bytes, self.record_bytes))))
@@ -58,6 +57,16 @@ impl FixedReader {
     /// File offset up to which records were returned.
     pub fn offset(&self) -> u64 {
         self.window.offset()
+    }
+
+    /// If the file is compressed: where in it decompression began. Offsets of records count from there.
+    pub fn decompressed_from(&self) -> Option<u64> {
+        self.window.decompressed_from()
+    }
+
+    /// Stored bytes of the range that were read, about.
+    pub fn taken_bytes(&self) -> u64 {
+        self.window.taken_bytes()
     }
 
     /// The file.

@@ -8,9 +8,13 @@ use gristmill_dfs::{ReadAt, Uri};
 use memchr::memchr;
 
 /// Reads the lines that start within a range. A lone CR is part of its line.
+///
+/// Of a compressed file, it reads the lines that follow a line end which lies in what was compressed within the range, and the
+/// file's first one. So any cuts give the same lines here too.
 pub struct LineReader {
     window: Window,
-    end: u64,
+    /// No line begins in the range.
+    is_empty: bool,
 }
 
 impl LineReader {
@@ -23,31 +27,39 @@ impl LineReader {
     pub fn over(file: Box<dyn ReadAt>, range: &FileRange, memory: TaskMemory) -> Result<Self, ReadError> {
         // A line starts where the byte before is an LF, so one byte before the range is looked at as well.
         let window = Window::over(file, range, range.start.saturating_sub(1), memory)?;
-        let mut reader = Self { window, end: range.end };
+        let mut reader = Self { window, is_empty: false };
         if range.start > 0 {
-            reader.skip_line()?;
+            reader.is_empty = !reader.skip_line()?;
         }
         Ok(reader)
     }
 
-    /// Skips through the next LF without keeping what it skips: the line may be larger than memory.
-    fn skip_line(&mut self) -> Result<(), ReadError> {
-        while self.window.offset() < self.end {
+    /// Skips through the next LF without keeping what it skips: the line may be larger than memory. False if the range has
+    /// none.
+    fn skip_line(&mut self) -> Result<bool, ReadError> {
+        loop {
+            while self.window.bytes().is_empty() {
+                if !self.window.extend()? {
+                    return Ok(false);
+                }
+            }
+            if !self.window.is_byte_within() {
+                return Ok(false);
+            }
             let found = memchr(b'\n', self.window.bytes());
             let skipped = found.map_or(self.window.bytes().len(), |at| at + 1);
             self.window.consume(skipped, 0);
-            if found.is_some() || !self.window.extend()? {
-                return Ok(());
+            if found.is_some() {
+                return Ok(true);
             }
         }
-        Ok(())
     }
 
     /// The next line's file offset, and the line without its end; `None` after the last.
     #[inline]
     pub fn next_line(&mut self) -> Result<Option<(u64, &[u8])>, ReadError> {
         let offset = self.window.offset();
-        if offset >= self.end {
+        if self.is_empty || !self.window.is_within() {
             return Ok(None);
         }
         let line = match memchr(b'\n', self.window.bytes()) {
@@ -85,6 +97,16 @@ impl LineReader {
     /// File offset up to which lines were returned.
     pub fn offset(&self) -> u64 {
         self.window.offset()
+    }
+
+    /// If the file is compressed: where in it decompression began. Offsets of lines count from there.
+    pub fn decompressed_from(&self) -> Option<u64> {
+        self.window.decompressed_from()
+    }
+
+    /// Stored bytes of the range that were read, about.
+    pub fn taken_bytes(&self) -> u64 {
+        self.window.taken_bytes()
     }
 
     /// The file.

@@ -1,16 +1,26 @@
-//! A sliding window over a file: the bytes from the current record on, as many as one read brings.
+//! A sliding window over a file: the bytes from the current record on, as many as one read brings. Of a compressed file
+//! they are the decompressed ones, and offsets count those from where decompression began.
 
 use super::ReadError;
+use crate::compression::{Compression, Decompression};
 use crate::memory::TaskMemory;
 use crate::split::FileRange;
 use gristmill_dfs::{ReadAt, Uri};
 use std::io;
 
+/// Where the bytes come from.
+enum Bytes {
+    Stored { file: Box<dyn ReadAt>, file_bytes: u64 },
+    Decompressed(Decompression),
+}
+
 /// The file's bytes from [`Window::offset`] on, in part.
 pub(super) struct Window {
-    file: Box<dyn ReadAt>,
+    source: Bytes,
     uri: Uri,
-    file_bytes: u64,
+    /// Of the range.
+    start: u64,
+    end: u64,
     buffer: Vec<u8>,
     /// File offset of `buffer[0]`.
     base: u64,
@@ -22,7 +32,8 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// A window on `file`, the one that `range` names, that starts at `offset`, empty.
+    /// A window on `file`, the one that `range` names, that starts at `offset`, empty. A compressed file is decompressed from
+    /// the first frame or block that begins in the range, and `offset` means nothing.
     pub(super) fn over(
         file: Box<dyn ReadAt>,
         range: &FileRange,
@@ -34,20 +45,59 @@ impl Window {
             return Err(ReadError::Changed { uri, listed_bytes: file_bytes, found_bytes: file.bytes() });
         }
         let read_bytes = memory.read_bytes();
-        // A small file needs no large buffer; one byte more shows its end without another read.
-        let buffer = vec![0; read_bytes.min((file_bytes - offset) as usize + 1)];
-        let record_bytes_max = memory.record_bytes_max();
-        Ok(Self {
-            file,
-            uri,
-            file_bytes,
-            buffer,
-            base: offset,
-            at: 0,
-            filled: 0,
-            read_bytes,
-            record_bytes_max,
-        })
+        let (source, base, first_bytes) = match Compression::of(&uri) {
+            Some(compression) if file_bytes == 0 => {
+                return Err(ReadError::Truncated { uri, compression, offset: 0, from: 0, decompressed: 0 });
+            }
+            Some(compression) => {
+                let decompression = Decompression::start(compression, file, range, memory)?;
+                (Bytes::Decompressed(decompression), 0, read_bytes)
+            }
+            // A small file needs no large buffer; one byte more shows its end without another read.
+            None => {
+                let first_bytes = read_bytes.min((file_bytes - offset) as usize + 1);
+                (Bytes::Stored { file, file_bytes }, offset, first_bytes)
+            }
+        };
+        let (start, end) = (range.start, range.end);
+        let (buffer, record_bytes_max) = (vec![0; first_bytes], memory.record_bytes_max());
+        Ok(Self { source, uri, start, end, buffer, base, at: 0, filled: 0, read_bytes, record_bytes_max })
+    }
+
+    /// Whether a record that follows a line end, and begins where the window stands, is of the range: of a stored file, if its
+    /// first byte is; of a compressed one, if the byte before it is, because nothing but decompressing what comes before
+    /// the range could tell that a record begins at its first byte.
+    #[inline]
+    pub(super) fn is_within(&self) -> bool {
+        match &self.source {
+            Bytes::Stored { .. } => self.offset() < self.end,
+            Bytes::Decompressed(bytes) => bytes.own_bytes().is_none_or(|own| self.offset() <= own),
+        }
+    }
+
+    /// Whether the byte where the window stands is of the range.
+    pub(super) fn is_byte_within(&self) -> bool {
+        match &self.source {
+            Bytes::Stored { .. } => self.offset() < self.end,
+            Bytes::Decompressed(bytes) => bytes.own_bytes().is_none_or(|own| self.offset() < own),
+        }
+    }
+
+    /// Where decompression began, if the file is compressed.
+    pub(super) fn decompressed_from(&self) -> Option<u64> {
+        match &self.source {
+            Bytes::Stored { .. } => None,
+            Bytes::Decompressed(bytes) => Some(bytes.start_offset()),
+        }
+    }
+
+    /// Stored bytes of the range that were read, about.
+    pub(super) fn taken_bytes(&self) -> u64 {
+        let taken = match &self.source {
+            Bytes::Stored { .. } => self.offset().saturating_sub(self.start),
+            Bytes::Decompressed(bytes) => bytes.taken_bytes(),
+        };
+        taken.min(self.end - self.start)
     }
 
     /// File offset of the first byte that is not consumed.
@@ -85,22 +135,28 @@ impl Window {
         }
         self.fit_buffer()?;
         let end = self.base + self.filled as u64;
-        let wanted = (self.buffer.len() - self.filled).min((self.file_bytes - end) as usize);
-        if wanted == 0 {
-            return Ok(false);
-        }
-        let target = &mut self.buffer[self.filled..self.filled + wanted];
-        let bytes = read_some(&*self.file, target, end).map_err(|source| ReadError::Io {
-            uri: self.uri.clone(),
-            offset: end,
-            source,
-        })?;
+        let target = &mut self.buffer[self.filled..];
+        let bytes = match &mut self.source {
+            Bytes::Decompressed(source) => source.read(target)?,
+            Bytes::Stored { file, file_bytes } => {
+                let wanted = target.len().min((*file_bytes - end) as usize);
+                if wanted == 0 {
+                    return Ok(false);
+                }
+                let read = read_some(&**file, &mut target[..wanted], end);
+                let bytes = read.map_err(|source| {
+                    let uri = self.uri.clone();
+                    ReadError::Io { uri, offset: end, source }
+                })?;
+                if bytes == 0 {
+                    let (uri, listed_bytes) = (self.uri.clone(), *file_bytes);
+                    return Err(ReadError::Changed { uri, listed_bytes, found_bytes: end });
+                }
+                bytes
+            }
+        };
         self.filled += bytes;
-        if bytes == 0 {
-            let (uri, listed_bytes) = (self.uri.clone(), self.file_bytes);
-            return Err(ReadError::Changed { uri, listed_bytes, found_bytes: end });
-        }
-        Ok(true)
+        Ok(bytes > 0)
     }
 
     /// A record fills the buffer: it grows up to the limit; after the record it goes back to its size.

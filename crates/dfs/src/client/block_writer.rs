@@ -24,6 +24,8 @@ const WINDOW_PACKETS: usize = 64;
 const RECOVERIES_MAX: u32 = 5;
 /// Before another pipeline after the second failure; doubled for each more. Workers may be restarting.
 const BACK_OFF: Duration = Duration::from_millis(200);
+/// A slow worker is left out only where so many others have the block: durable copies are worth more than time.
+const OTHERS_MIN: usize = 2;
 /// Between attempts to find workers for a block.
 const NO_WORKERS_BACK_OFF: Duration = Duration::from_millis(250);
 
@@ -32,6 +34,8 @@ pub(crate) struct OpenInode {
     pub(crate) client: DfsClient,
     pub(crate) path: String,
     pub(crate) inode: u64,
+    /// The most that one of its blocks has.
+    pub(crate) block_bytes: u64,
     /// Workers that failed this file's pipelines: new blocks go elsewhere while there is an elsewhere.
     pub(crate) exclude: Vec<u64>,
 }
@@ -126,7 +130,7 @@ impl BlockWriter {
             self.recover(file, failure)?;
         }
         while self.unacked_bytes > WINDOW_BYTES || self.unacked.len() > WINDOW_PACKETS {
-            self.wait(file, buffers, 1)?;
+            self.wait(file, buffers)?;
         }
         Ok(())
     }
@@ -140,15 +144,15 @@ impl BlockWriter {
     /// Waits until all that was pushed is acknowledged.
     pub(crate) fn wait_all(&mut self, file: &mut OpenInode, buffers: &mut Buffers) -> Result<(), DfsError> {
         while !self.unacked.is_empty() {
-            self.wait(file, buffers, self.unacked.len())?;
+            self.wait(file, buffers)?;
         }
         Ok(())
     }
 
-    /// Waits for the first `count` packets, or for a new pipeline that has them again.
-    fn wait(&mut self, file: &mut OpenInode, buffers: &mut Buffers, count: usize) -> Result<(), DfsError> {
+    /// Waits for the oldest packet, or for a new pipeline that has it again.
+    fn wait(&mut self, file: &mut OpenInode, buffers: &mut Buffers) -> Result<(), DfsError> {
         let (Some(pipeline), Some(oldest)) = (&self.pipeline, self.unacked.front()) else { return Ok(()) };
-        let waited = pipeline.wait_for(self.first_sequence + count as u64 - 1, oldest.sent_at);
+        let waited = pipeline.wait_for(self.first_sequence, oldest.sent_at);
         if let Err(failure) = waited {
             self.recover(file, failure)?;
         }
@@ -162,8 +166,20 @@ impl BlockWriter {
             // A pipeline whose block is done may end as it likes.
             Some(_) if self.ended && self.unacked.is_empty() => Ok(()),
             Some(failure) => self.recover(file, failure),
-            None => Ok(()),
+            None => self.leave_out_slow(file),
         }
+    }
+
+    /// Goes on without a worker that holds up the others; they are copied to another one, or to it, in the background. Of a
+    /// block that is done it has its replica, and only the next blocks go elsewhere.
+    fn leave_out_slow(&mut self, file: &mut OpenInode) -> Result<(), DfsError> {
+        let slow = self.pipeline.as_ref().and_then(Pipeline::slow);
+        let Some(slow) = slow.filter(|_| self.located.replicas.len() > OTHERS_MIN) else { return Ok(()) };
+        if self.ended && self.unacked.is_empty() {
+            exclude(file, slow.worker.0);
+            return Ok(());
+        }
+        self.recover(file, slow)
     }
 
     fn settle(&mut self, buffers: &mut Buffers) {
@@ -186,7 +202,9 @@ impl BlockWriter {
             stage: self.stage,
             generation_before: self.generation_before,
             offset: self.acked_bytes,
+            block_bytes: file.block_bytes,
             timeout: file.client.inner.options.pipeline_timeout,
+            route: file.client.inner.route(),
         };
         let mut pipeline = Pipeline::open(&opening, self.first_sequence)?;
         self.generation_before = self.located.generation;
@@ -249,20 +267,30 @@ impl BlockWriter {
         }
         // The last one that is left may have been away for a moment only.
         let failed = if others { vec![culprit] } else { Vec::new() };
-        let request = Request::RebuildBlock(RebuildBlock {
-            inode: file.inode,
-            block: self.located.block,
-            generation: self.located.generation,
-            failed,
-            acked_bytes: self.acked_bytes,
-        });
-        self.located = match block_on(file.client.ask(request, outcome!(Block))) {
-            Ok(located) if located.replicas.is_empty() => return Err(self.lost(file)),
-            Ok(located) => located,
-            Err(DfsError::Refused { kind: Kind::NoWorkers, .. }) => return Err(self.lost(file)),
-            Err(error) => return Err(error),
-        };
-        Ok(())
+        // Outside the workers' network the master may be what was away: its workers then register in a moment.
+        let is_patient = transient && !file.client.inner.route().is_straight();
+        let started = Instant::now();
+        loop {
+            let request = Request::RebuildBlock(RebuildBlock {
+                inode: file.inode,
+                block: self.located.block,
+                generation: self.located.generation,
+                failed: failed.clone(),
+                acked_bytes: self.acked_bytes,
+            });
+            match block_on(file.client.ask(request, outcome!(Block))) {
+                Ok(located) if !located.replicas.is_empty() => {
+                    self.located = located;
+                    return Ok(());
+                }
+                Ok(located) if is_patient && started.elapsed() < file.client.inner.options.retry_timeout => {
+                    self.located = located;
+                    std::thread::sleep(NO_WORKERS_BACK_OFF);
+                }
+                Ok(_) | Err(DfsError::Refused { kind: Kind::NoWorkers, .. }) => return Err(self.lost(file)),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn lost(&mut self, file: &OpenInode) -> DfsError {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use gristmill_proto::PROTOCOL_VERSION;
-use gristmill_proto::auth::{CALLER_TOKEN_METADATA, Role};
+use gristmill_proto::auth::{CALLER_TOKEN_METADATA, Role, Secret};
 use gristmill_proto::ids::{ClientId, ClusterId, Epoch};
 use gristmill_proto::namespace::answer::Outcome;
 use gristmill_proto::namespace::call::Request;
@@ -177,8 +177,7 @@ impl Connection {
             .max_decoding_message_size(ANSWERS_BYTES_MAX)
             .max_encoding_message_size(CALL_BYTES_MAX + CALL_BYTES_PER_SLOT);
         let mut call = tonic::Request::new(self.clone().outgoing());
-        if let Some(secret) = &self.options.secret {
-            let token = secret.caller_token(Role::Client, "namespace", wall_ms());
+        if let Some(token) = self.token() {
             let token = token.parse().map_err(|_| ConnectError::BadWelcome("a token is hexadecimal"))?;
             call.metadata_mut().insert(CALLER_TOKEN_METADATA, token);
         }
@@ -193,6 +192,12 @@ impl Connection {
             .map_err(|_| ConnectError::NoWelcome { waited_ms })??;
         self.greeted(first)?;
         self.receive(&mut answers).await
+    }
+
+    /// What proves to the master who is asking.
+    fn token(&self) -> Option<String> {
+        let made = |secret: &Secret| secret.caller_token(Role::Client, "namespace", wall_ms());
+        self.options.token.clone().or_else(|| self.options.secret.as_ref().map(made))
     }
 
     async fn channel(&self) -> Result<tonic::transport::Channel, ConnectError> {
@@ -391,10 +396,10 @@ fn refused(status: tonic::Status) -> ConnectError {
     }
 }
 
-fn wall_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+/// Milliseconds since 1970.
+pub(crate) fn wall_ms() -> u64 {
     // A clock before 1970 makes tokens that no master takes: it says so.
-    since.map_or(0, |since| since.as_millis() as u64)
+    gristmill_proto::wall_clock::now_ms()
 }
 
 /// Runs a future on this thread, which sleeps meanwhile. All work is done by other threads, so that this is fine on

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use gristmill_process::sentence;
 use gristmill_proto::bulk::FrameError;
 use gristmill_proto::ids::{BlockId, ClusterId, Epoch, WorkerId};
 use gristmill_proto::messages::bulk_failure;
@@ -116,13 +117,7 @@ pub struct ReplicaFailure {
 
 impl fmt::Display for ReplicaFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {}: {}", self.worker, self.address, self.cause)?;
-        let mut source = std::error::Error::source(&self.cause);
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
+        write!(f, "{} at {}: {}", self.worker, self.address, sentence(&self.cause))
     }
 }
 
@@ -163,6 +158,14 @@ pub enum TransferError {
         /// For people.
         detail: String,
     },
+    /// The master does not lead to the worker.
+    #[error("the master gives no way through its port, {}: {detail}", kind.as_str_name())]
+    Gateway {
+        /// Why.
+        kind: bulk_failure::Kind,
+        /// For people.
+        detail: String,
+    },
     /// Bytes came that are not those that were written.
     #[error("damaged bytes at offset {offset} of the block")]
     Corrupt {
@@ -174,6 +177,14 @@ pub enum TransferError {
     EndedEarly {
         /// In the block.
         offset: u64,
+    },
+    /// Its disk, or the way to it, holds up the other workers of a pipeline.
+    #[error("holds up the others: it took {took_ms} ms for what took each of them {others_ms} ms at most")]
+    Slow {
+        /// For all packets of the pipeline.
+        took_ms: u64,
+        /// The slowest of the others.
+        others_ms: u64,
     },
     /// The frames are sound and make no sense.
     #[error("broke the protocol: {0}")]
@@ -205,6 +216,11 @@ impl TransferError {
             TransferError::Connect(_) | TransferError::Io { .. } | TransferError::Silent { .. } => true,
             TransferError::EndedEarly { .. } => true,
             TransferError::Refused { kind, .. } => *kind == bulk_failure::Kind::Busy,
+            // A worker that the master cannot reach, or does not know yet after a start of its own.
+            TransferError::Gateway { kind, .. } => {
+                use bulk_failure::Kind::{Busy, Hop, NotFound};
+                matches!(kind, Busy | Hop | NotFound)
+            }
             _ => false,
         }
     }
@@ -345,7 +361,7 @@ fn io_kind_of(kind: Kind) -> io::ErrorKind {
             io::ErrorKind::ResourceBusy
         }
         Kind::LeaseLost | Kind::StaleGeneration => io::ErrorKind::StaleNetworkFileHandle,
-        Kind::ReadOnly => io::ErrorKind::ReadOnlyFilesystem,
+        Kind::ReadOnly | Kind::ReadOnlyByHand => io::ErrorKind::ReadOnlyFilesystem,
         Kind::NoWorkers => io::ErrorKind::StorageFull,
         Kind::MissingBlock => io::ErrorKind::InvalidData,
         Kind::Version => io::ErrorKind::Unsupported,
@@ -373,6 +389,7 @@ fn reason(kind: Kind) -> &'static str {
         Kind::NotYet => "too few durable replicas yet",
         Kind::SafeMode => "the file system is in safe mode",
         Kind::ReadOnly => "the master's disk is nearly full",
+        Kind::ReadOnlyByHand => "an operator has set safe mode",
         Kind::NoWorkers => "no worker can take a block of it",
         Kind::RenameIntoItself => "cannot be moved into itself",
         Kind::Precondition => "not what was expected there",

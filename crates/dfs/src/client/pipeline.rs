@@ -13,9 +13,10 @@ use gristmill_proto::messages::write_block::Stage;
 use gristmill_proto::messages::{self, Ack, BulkFailure, Hop, Reply, Request, WriteBlock, bulk_failure};
 use gristmill_proto::namespace::LocatedBlock;
 
-use super::address::connect;
 use super::errors::{ReplicaFailure, TransferError};
+use super::pace::PipelinePace;
 use super::packing::Packet;
+use super::route::Route;
 
 /// The only request of its connection.
 const REQUEST_ID: u64 = 1;
@@ -33,14 +34,19 @@ pub(crate) struct Opening<'a> {
     pub(crate) generation_before: u64,
     /// Bytes of the replicas that are kept.
     pub(crate) offset: u64,
+    /// The most that the block will have.
+    pub(crate) block_bytes: u64,
     /// How long the workers may be silent.
     pub(crate) timeout: Duration,
+    /// The way to the first worker; the others are reached from worker to worker.
+    pub(crate) route: Route<'a>,
 }
 
 /// An open pipeline. Dropped, it is closed: what was not acknowledged may or may not be with the workers.
 pub(crate) struct Pipeline {
     stream: TcpStream,
-    first: (WorkerId, String),
+    /// In order.
+    workers: Arc<[(WorkerId, String)]>,
     board: Arc<Board>,
     thread: Option<JoinHandle<()>>,
     timeout: Duration,
@@ -57,6 +63,7 @@ struct Acks {
     next: u64,
     at: Instant,
     failure: Option<ReplicaFailure>,
+    pace: PipelinePace,
 }
 
 impl Pipeline {
@@ -82,12 +89,14 @@ impl Pipeline {
             generation_before: opening.generation_before,
             offset: opening.offset,
             next: rest.iter().map(hop).collect(),
+            block_bytes: opening.block_bytes,
         };
         let request =
             Request { token: opening.located.token.clone(), operation: Some(Operation::WriteBlock(write)) };
         // Each further worker takes its time, and is to be named by the one before it before this side gives up.
         let ready_timeout = opening.timeout + opening.timeout / 2 * rest.len() as u32;
-        let opened = connect(&first.address, ready_timeout).and_then(|stream| {
+        let connected = opening.route.connect(WorkerId(first.worker), &first.address, ready_timeout);
+        let opened = connected.and_then(|stream| {
             let doing = "asking for a pipeline";
             bulk::write_frame(&mut &stream, FrameKind::Request, REQUEST_ID, &request, &[])
                 .map_err(|error| TransferError::io(doing, error, opening.timeout.as_millis() as u64))?;
@@ -108,21 +117,18 @@ impl Pipeline {
         stream.set_write_timeout(Some(timeout))?;
         // Silence is judged by who waits: nothing is owed while nothing is sent.
         stream.set_read_timeout(None)?;
-        let acks = Acks { next: first_sequence, at: Instant::now(), failure: None };
+        let replicas = opening.located.replicas.iter();
+        let workers: Arc<[(WorkerId, String)]> =
+            replicas.map(|replica| (WorkerId(replica.worker), replica.address.clone())).collect();
+        let pace = PipelinePace::new(workers.iter().map(|(worker, _)| *worker).collect());
+        let acks = Acks { next: first_sequence, at: Instant::now(), failure: None, pace };
         let board = Arc::new(Board { acks: Mutex::new(acks), changed: Condvar::new() });
-        let workers: Vec<(WorkerId, String)> = opening
-            .located
-            .replicas
-            .iter()
-            .map(|replica| (WorkerId(replica.worker), replica.address.clone()))
-            .collect();
-        let first = workers[0].clone();
-        let (input, told) = (stream.try_clone()?, board.clone());
+        let (input, told, known) = (stream.try_clone()?, board.clone(), workers.clone());
         let thread = std::thread::Builder::new()
             .name("dfs-acks".to_owned())
             .stack_size(THREAD_STACK_BYTES)
-            .spawn(move || read_acks(&input, &told, &workers))?;
-        Ok(Pipeline { stream, first, board, thread: Some(thread), timeout })
+            .spawn(move || read_acks(&input, &told, &known))?;
+        Ok(Pipeline { stream, workers, board, thread: Some(thread), timeout })
     }
 
     /// Sends a packet. An error is that of the worker to blame.
@@ -135,8 +141,11 @@ impl Pipeline {
             sync: packet.sync,
         };
         let body: [&[u8]; 2] = [&packet.sums, &packet.data];
+        let begun = Instant::now();
         let sent = bulk::write_frame(&mut &self.stream, FrameKind::Packet, REQUEST_ID, &header, &body);
-        sent.map_err(|error| self.last_word(error))
+        sent.map_err(|error| self.last_word(error))?;
+        self.board.lock().pace.sent(begun.elapsed());
+        Ok(())
     }
 
     /// The sequence after the last acknowledged one.
@@ -147,6 +156,15 @@ impl Pipeline {
     /// What broke the pipeline, once.
     pub(crate) fn failure(&self) -> Option<ReplicaFailure> {
         self.board.lock().failure.take()
+    }
+
+    /// The worker that holds up the others, if one does.
+    pub(crate) fn slow(&self) -> Option<ReplicaFailure> {
+        let slow = self.board.lock().pace.slow()?;
+        let (worker, address) = self.workers.iter().find(|(worker, _)| *worker == slow.worker)?.clone();
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let cause = TransferError::Slow { took_ms: millis(slow.took), others_ms: millis(slow.others) };
+        Some(ReplicaFailure { worker, address, cause })
     }
 
     /// Waits until `sequence`, sent at `sent_at`, is acknowledged, or until the workers have been silent for too long.
@@ -183,7 +201,9 @@ impl Pipeline {
     }
 
     fn blame_first(&self, cause: TransferError) -> ReplicaFailure {
-        ReplicaFailure { worker: self.first.0, address: self.first.1.clone(), cause }
+        // A pipeline was opened with one at least.
+        let (worker, address) = self.workers[0].clone();
+        ReplicaFailure { worker, address, cause }
     }
 }
 
@@ -212,9 +232,10 @@ fn read_acks(stream: &TcpStream, board: &Board, workers: &[(WorkerId, String)]) 
         let read = read_ack(stream, &mut scratch);
         let mut acks = board.lock();
         let (failed_worker, cause) = match read {
-            Ok(Ack { sequence, failure: None, .. }) if sequence == acks.next => {
+            Ok(Ack { sequence, failure: None, spent, .. }) if sequence == acks.next => {
                 acks.next += 1;
                 acks.at = Instant::now();
+                acks.pace.acknowledged(&spent);
                 drop(acks);
                 board.changed.notify_all();
                 continue;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gristmill_proto::ids::{BlockId, WorkerId};
 use gristmill_proto::namespace::call::Request;
@@ -12,6 +12,7 @@ use super::connection::block_on;
 use super::errors::{DfsError, ReplicaFailure, TransferError};
 use super::local_replica::LocalRead;
 use super::locations::Locations;
+use super::pace::ReadPace;
 use super::remote_replica::RemoteReplica;
 use super::verified::Verified;
 
@@ -23,8 +24,8 @@ const REFRESH_BACK_OFF: Duration = Duration::from_millis(100);
 /// What the ranges of one open file share.
 pub(crate) struct Source {
     pub(crate) locations: Locations,
-    /// Workers that could not be spoken with: they are tried last.
-    dead: Mutex<HashSet<u64>>,
+    /// Workers that could not be spoken with, or were slow: they are tried last.
+    shunned: Mutex<HashSet<u64>>,
 }
 
 /// A part of one block of a file, and how far it is read.
@@ -47,6 +48,7 @@ pub(crate) struct Range {
 struct Stream {
     replica: Replica,
     bytes: Bytes,
+    pace: ReadPace,
 }
 
 enum Bytes {
@@ -56,11 +58,11 @@ enum Bytes {
 
 impl Source {
     pub(crate) fn new(locations: Locations) -> Source {
-        Source { locations, dead: Mutex::default() }
+        Source { locations, shunned: Mutex::default() }
     }
 
-    fn dead(&self) -> MutexGuard<'_, HashSet<u64>> {
-        self.dead.lock().unwrap_or_else(PoisonError::into_inner)
+    fn shunned(&self) -> MutexGuard<'_, HashSet<u64>> {
+        self.shunned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the master of a replica whose bytes are not those that were written. It looks for itself.
@@ -109,6 +111,7 @@ impl Range {
                 Some(stream) => stream,
                 None => self.open(source)?,
             };
+            let asked = Instant::now();
             let read = match &mut stream.bytes {
                 Bytes::Remote(bytes) => bytes.read(into),
                 Bytes::Local(bytes) => bytes.read(into),
@@ -118,7 +121,10 @@ impl Range {
                     self.position += bytes as u64;
                     self.given = true;
                     self.refreshes = 0;
-                    if self.position < self.end {
+                    let is_slow = stream.pace.is_slow(bytes as u64, asked.elapsed());
+                    if self.position < self.end && is_slow && self.has_better(source, &stream.replica) {
+                        self.leave(source, &stream.replica);
+                    } else if self.position < self.end {
                         self.stream = Some(stream);
                     } else if let Bytes::Remote(bytes) = stream.bytes {
                         source.locations.client.inner.idle.give_back(bytes.source);
@@ -128,6 +134,20 @@ impl Range {
                 Err(cause) => self.failed(source, &stream, cause),
             }
         }
+    }
+
+    /// Whether there is a replica of which nothing bad is known.
+    fn has_better(&self, source: &Source, than: &Replica) -> bool {
+        let shunned = source.shunned();
+        let is_bad = |worker: &u64| self.failed.contains(worker) || shunned.contains(worker);
+        self.block.replicas.iter().any(|other| other.worker != than.worker && !is_bad(&other.worker))
+    }
+
+    /// Reading goes on elsewhere: this replica is good, but slow.
+    fn leave(&self, source: &Source, replica: &Replica) {
+        let (path, worker) = (&source.locations.path, replica.worker);
+        tracing::warn!(%path, block = self.block.block, worker, "a replica is slow: another one is read");
+        source.shunned().insert(worker);
     }
 
     fn failed(&mut self, source: &Source, stream: &Stream, cause: TransferError) {
@@ -155,7 +175,7 @@ impl Range {
             source.report_bad(&self.block, worker);
         }
         if cause.is_transient() {
-            source.dead().insert(worker);
+            source.shunned().insert(worker);
         }
         self.failed.insert(worker);
         let address = replica.address.clone();
@@ -170,16 +190,16 @@ impl Range {
                 continue;
             };
             match self.open_at(source, &replica) {
-                Ok(bytes) => return Ok(Stream { replica, bytes }),
+                Ok(bytes) => return Ok(Stream { replica, bytes, pace: ReadPace::default() }),
                 Err(cause) => self.note(source, &replica, cause),
             }
         }
     }
 
     fn choose(&self, source: &Source) -> Option<Replica> {
-        let dead = source.dead();
+        let shunned = source.shunned();
         let left = || self.block.replicas.iter().filter(|replica| !self.failed.contains(&replica.worker));
-        left().find(|replica| !dead.contains(&replica.worker)).or_else(|| left().next()).cloned()
+        left().find(|replica| !shunned.contains(&replica.worker)).or_else(|| left().next()).cloned()
     }
 
     fn open_at(&mut self, source: &Source, replica: &Replica) -> Result<Bytes, TransferError> {
@@ -187,7 +207,8 @@ impl Range {
         let (offset, bytes) = (self.position - self.block.offset, self.end - self.position);
         let timeout = client.options.read_timeout;
         let near = replica.host == client.options.host && !replica.socket.is_empty();
-        if near && client.options.short_circuit && !self.local_failed {
+        let route = client.route();
+        if near && route.is_straight() && client.options.short_circuit && !self.local_failed {
             match client.local.open(&self.block, &replica.socket, offset, bytes, timeout) {
                 Ok(read) => return Ok(Bytes::Local(Verified::new(read, offset, bytes))),
                 Err(cause) => {
@@ -196,7 +217,7 @@ impl Range {
                 }
             }
         }
-        let read = RemoteReplica::open(&client.idle, &self.block, replica, offset, bytes, timeout)?;
+        let read = RemoteReplica::open(&client.idle, &route, &self.block, replica, offset, bytes, timeout)?;
         Ok(Bytes::Remote(Verified::new(read, offset, bytes)))
     }
 

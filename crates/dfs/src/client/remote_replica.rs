@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use gristmill_proto::bulk::{self, FrameKind};
 use gristmill_proto::chunks::{self, CHUNK_BYTES};
+use gristmill_proto::ids::WorkerId;
 use gristmill_proto::messages::request::Operation;
 use gristmill_proto::messages::{Broken, Packet, ReadBlock, Reply, Request};
 use gristmill_proto::namespace::{LocatedBlock, Replica};
 
-use super::address::connect;
 use super::errors::TransferError;
 use super::pipeline::{read_reply, refused};
+use super::route::Route;
 use super::verified::ChunkSource;
 
 /// Connections of a client that wait for another read.
@@ -81,6 +82,7 @@ impl RemoteReplica {
     /// Asks for `bytes` bytes from `offset` on, at least 1. All of them are there, or it is an error.
     pub(crate) fn open(
         idle: &IdleConnections,
+        route: &Route<'_>,
         block: &LocatedBlock,
         replica: &Replica,
         offset: u64,
@@ -94,7 +96,7 @@ impl RemoteReplica {
                 other => return other,
             }
         }
-        let stream = connect(&replica.address, timeout)?;
+        let stream = route.connect(WorkerId(replica.worker), &replica.address, timeout)?;
         let connection = Connection { address: replica.address.clone(), stream, requests: 0, timeout };
         RemoteReplica::request(connection, block, offset, bytes)
     }
@@ -153,7 +155,8 @@ impl RemoteReplica {
             FrameKind::Packet => head.packet()?,
             FrameKind::Broken => {
                 let broken: Broken = head.header()?;
-                return Err(refused(broken.failure.unwrap_or_default()));
+                let reasonless = TransferError::Protocol("a break without a reason");
+                return Err(broken.failure.map_or(reasonless, refused));
             }
             _ => return Err(TransferError::Protocol("another frame where a packet should be")),
         };

@@ -10,7 +10,6 @@ use gristmill_proto::namespace::{Append, BlockEnd, Complete, Create, Entry, Loca
 
 use super::DfsClient;
 use super::block_writer::{BlockWriter, OpenInode};
-use super::calls::outcome;
 use super::connection::block_on;
 use super::errors::DfsError;
 use super::leases::OpenWriter;
@@ -122,9 +121,9 @@ impl DfsClient {
             block_bytes: options.block_bytes,
             mode: options.mode,
         });
-        let open = block_on(self.ask(request, outcome!(OpenFile)))?;
-        let packer = Packer::new(self.block_bytes_of(&open), 0, Vec::new());
-        Ok(FileWriter { writing: Writing::new(self, path, open, packer, None, None) })
+        let (entry, _) = block_on(self.ask(request, opened))?;
+        let packer = Packer::new(entry.block_bytes.max(1), 0, Vec::new());
+        Ok(FileWriter { writing: Writing::new(self, path, entry, packer, None, None) })
     }
 
     /// Opens a closed file to write behind its end.
@@ -133,13 +132,12 @@ impl DfsClient {
     pub fn append(&self, path: &str) -> Result<FileWriter, DfsError> {
         let before = Tail::read(self, path)?;
         let request = Request::Append(Append { path: path.to_owned() });
-        let mut open = block_on(self.ask(request, outcome!(OpenFile)))?;
-        let block_bytes = self.block_bytes_of(&open);
+        let (entry, mut open) = block_on(self.ask(request, opened))?;
         let last = open.last.take();
         let generation = open.last_generation_before;
         let end = |last: &LocatedBlock| BlockEnd { block: last.block, generation, bytes: last.bytes };
         let same_end = last.as_ref().is_none_or(|last| before.end == Some(end(last)));
-        if !same_end || open.entry.as_ref().is_none_or(|entry| entry.bytes != before.file_bytes) {
+        if !same_end || entry.bytes != before.file_bytes {
             // Another writer was faster. It is gone again, or this one would have been refused.
             self.abort(path);
             return Err(DfsError::FileChanged { path: path.to_owned() });
@@ -152,13 +150,9 @@ impl DfsClient {
                 (start, before.bytes, Some(BlockWriter::append(last, generation)))
             }
         };
-        let packer = Packer::new(block_bytes, start, tail);
+        let packer = Packer::new(entry.block_bytes.max(1), start, tail);
         let previous = if block.is_some() { None } else { before.end };
-        Ok(FileWriter { writing: Writing::new(self, path, open, packer, block, previous) })
-    }
-
-    fn block_bytes_of(&self, open: &OpenFile) -> u64 {
-        open.entry.as_ref().map_or(0, |entry| entry.block_bytes).max(1)
+        Ok(FileWriter { writing: Writing::new(self, path, entry, packer, block, previous) })
     }
 
     /// Has the master end the writing of a file, in the background.
@@ -193,20 +187,26 @@ impl Tail {
     }
 }
 
+/// An answer that opens a file: what the file is, and the rest.
+fn opened(outcome: Outcome) -> Option<(Entry, OpenFile)> {
+    let Outcome::OpenFile(mut open) = outcome else { return None };
+    Some((open.entry.take()?, open))
+}
+
 impl Writing {
     fn new(
         client: &DfsClient,
         path: &str,
-        open: OpenFile,
+        entry: Entry,
         packer: Packer,
         block: Option<BlockWriter>,
         previous: Option<BlockEnd>,
     ) -> Writing {
-        let entry = open.entry.unwrap_or_default();
         let file = OpenInode {
             client: client.clone(),
             path: path.to_owned(),
             inode: entry.inode,
+            block_bytes: entry.block_bytes,
             exclude: Vec::new(),
         };
         Writing {

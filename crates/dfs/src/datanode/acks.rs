@@ -16,13 +16,14 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use gristmill_process::connect::shut;
+use gristmill_process::listener::THREAD_STACK_BYTES;
 use gristmill_proto::bulk::{self, FrameKind};
 use gristmill_proto::ids::WorkerId;
-use gristmill_proto::messages::Ack;
+use gristmill_proto::messages::{Ack, Spent};
 
 use super::failure::TransferFailure;
-use super::hop::{HopAcks, HopError, shut};
-use super::server::THREAD_STACK_BYTES;
+use super::hop::{HopAcks, HopError};
 
 /// Packets written here and not yet acked by the next worker. A writer further ahead waits; no bytes are held for them.
 const IN_FLIGHT_MAX: usize = 64;
@@ -32,9 +33,16 @@ const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(1);
 /// What became of a packet on this worker.
 pub(crate) struct Done {
     pub(crate) sequence: u64,
-    /// When it was sent on.
-    pub(crate) forwarded: Instant,
+    pub(crate) times: Times,
     pub(crate) outcome: Outcome,
+}
+
+/// When a packet was sent on, and what it took here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    pub(crate) forwarded: Instant,
+    pub(crate) sending: Duration,
+    pub(crate) storing: Duration,
 }
 
 pub(crate) enum Outcome {
@@ -85,7 +93,7 @@ impl Acks {
                     Outcome::Failed(failure) => Some(failure),
                     Outcome::NotForwarded(_) => unreachable!("the last worker forwards nothing"),
                 };
-                sender.send(done.sequence, failure)
+                sender.send(done.sequence, failure, vec![sender.spent(&done.times)])
             }
             Acks::Chained { done: queue, .. } => queue.send(done).is_ok(),
         }
@@ -113,13 +121,13 @@ impl Acks {
 
 impl AckSender {
     /// Sends an ack; false if it cannot be sent, or is one of failure: then it is the last.
-    fn send(&self, sequence: u64, failure: Option<TransferFailure>) -> bool {
+    fn send(&self, sequence: u64, failure: Option<TransferFailure>, spent: Vec<Spent>) -> bool {
         let failed_worker = failure.as_ref().map_or(0, |failure| failure.worker_or(self.worker).0);
         let good = failure.is_none();
         if let Some(failure) = &failure {
             tracing::warn!(worker = failed_worker, error = %failure, "a write has failed");
         }
-        let ack = Ack { sequence, failure: failure.map(TransferFailure::into_wire), failed_worker };
+        let ack = Ack { sequence, failure: failure.map(TransferFailure::into_wire), failed_worker, spent };
         let sent = bulk::write_frame(&mut &*self.upstream, FrameKind::Ack, self.request_id, &ack, &[]);
         if let Err(error) = &sent {
             tracing::debug!(%error, "upstream takes no acks");
@@ -128,6 +136,11 @@ impl AckSender {
             shut(&self.upstream, Shutdown::Write);
         }
         good && sent.is_ok()
+    }
+
+    fn spent(&self, times: &Times) -> Spent {
+        let (storing_us, sending_us) = (times.storing.as_micros() as u64, times.sending.as_micros() as u64);
+        Spent { worker: self.worker.0, storing_us, sending_us }
     }
 }
 
@@ -144,17 +157,23 @@ impl Chain {
     fn run(mut self) -> bool {
         let mut last_ack = Instant::now();
         while let Ok(done) = self.queue.recv() {
-            let failure = match done.outcome {
-                Outcome::Failed(failure) => Some(failure),
-                Outcome::NotForwarded(source) => Some(self.last_word(done.sequence, source)),
+            let acked = match done.outcome {
+                Outcome::Failed(failure) => Err(failure),
+                Outcome::NotForwarded(source) => Err(self.last_word(done.sequence, source)),
                 // The clock of the next worker starts when it has the packet and owes nothing older.
                 Outcome::Written => {
-                    let deadline = last_ack.max(done.forwarded) + self.timeout;
-                    self.hop.wait(done.sequence, deadline).err()
+                    let deadline = last_ack.max(done.times.forwarded) + self.timeout;
+                    self.hop.wait(done.sequence, deadline)
                 }
             };
             last_ack = Instant::now();
-            if !self.sender.send(done.sequence, failure) {
+            let own = self.sender.spent(&done.times);
+            let (failure, behind) = match acked {
+                Ok(behind) => (None, behind),
+                Err(failure) => (Some(failure), Vec::new()),
+            };
+            let spent = std::iter::once(own).chain(behind).collect();
+            if !self.sender.send(done.sequence, failure, spent) {
                 self.broken.store(true, Ordering::Release);
                 self.hop.abandon();
                 return false;
@@ -167,7 +186,7 @@ impl Chain {
     fn last_word(&mut self, sequence: u64, source: io::Error) -> TransferFailure {
         match self.hop.wait(sequence, Instant::now() + LAST_WORD_TIMEOUT) {
             Err(failure) if failure.is_said() => failure,
-            Err(_) | Ok(()) => HopError::Send { worker: self.hop.worker(), source }.failure(),
+            Err(_) | Ok(_) => HopError::Send { worker: self.hop.worker(), source }.failure(),
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use gristmill_process::Pause;
 use gristmill_proto::auth::Secret;
 use gristmill_proto::ids::Incarnation;
 use thiserror::Error;
@@ -109,7 +110,7 @@ impl Attendance {
     /// Attends until `stop` is true; or until the master refuses this worker for good. A master that cannot be reached
     /// is tried for ever.
     pub async fn run(&self, mut stop: watch::Receiver<bool>) -> Result<(), AttendanceError> {
-        let mut retry = Retry::new(self.options.retry, self.incarnation);
+        let mut pause = Pause::new(self.options.retry, self.incarnation);
         let mut told = false;
         while !*stop.borrow() {
             let mut welcomed = false;
@@ -118,7 +119,7 @@ impl Attendance {
                 _ = stop.wait_for(|stop| *stop) => return Ok(()),
             };
             if welcomed {
-                retry.start_over();
+                pause.start_over();
                 told = false;
             }
             match lost {
@@ -131,65 +132,10 @@ impl Attendance {
                 Lost::ForNow(reason) => tracing::debug!(%reason, "still no master"),
             }
             tokio::select! {
-                () = tokio::time::sleep(retry.next()) => {}
+                () = tokio::time::sleep(pause.next_wait()) => {}
                 _ = stop.wait_for(|stop| *stop) => return Ok(()),
             }
         }
         Ok(())
-    }
-}
-
-/// Growing pauses, each worker's a little different, so that not all come at once when a master starts.
-struct Retry {
-    first: Duration,
-    longest: Duration,
-    pause: Duration,
-    /// Never 0.
-    random: u64,
-}
-
-impl Retry {
-    fn new((first, longest): (Duration, Duration), incarnation: Incarnation) -> Retry {
-        let (seed, _rest) = incarnation.0.split_at(8);
-        let random = seed.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)) | 1;
-        Retry { first, longest, pause: first, random }
-    }
-
-    fn start_over(&mut self) {
-        self.pause = self.first;
-    }
-
-    /// Between half of the pause and all of it.
-    fn next(&mut self) -> Duration {
-        // Xorshift: enough to be apart.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let half = self.pause / 2;
-        let pause = half + half.mul_f64((self.random >> 11) as f64 / (1u64 << 53) as f64);
-        self.pause = (self.pause * 2).min(self.longest);
-        pause
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_and_are_each_workers_own() {
-        let bounds = (Duration::from_millis(100), Duration::from_secs(1));
-        let mut retry = Retry::new(bounds, Incarnation([7; 16]));
-        let mut other = Retry::new(bounds, Incarnation([8; 16]));
-        let mut differ = 0;
-        for pause_ms in [100, 200, 400, 800, 1000, 1000] {
-            let (pause, others) = (retry.next(), other.next());
-            assert!(pause * 2 >= Duration::from_millis(pause_ms), "{pause:?}");
-            assert!(pause <= Duration::from_millis(pause_ms), "{pause:?}");
-            differ += usize::from(pause != others);
-        }
-        assert!(differ > 3, "{differ}");
-        retry.start_over();
-        assert!(retry.next() <= Duration::from_millis(100));
     }
 }

@@ -26,6 +26,7 @@ use gristmill_proto::attendance::{self, ReplicaInfo};
 use gristmill_proto::ids::{BlockId, ClusterId, Generation, WorkerId};
 
 mod announcer;
+mod broken_disk;
 mod changes;
 mod error;
 #[doc(hidden)]
@@ -69,13 +70,11 @@ pub struct BlockStore {
 pub struct StoreOptions {
     /// Bytes of each volume that stay free (Hadoop: `dfs.datanode.du.reserved`).
     pub reserve_bytes: u64,
-    /// Bytes that a new replica is expected to have: as many must be left for it, and are kept for its writer.
-    pub promise_bytes: u64,
 }
 
 impl Default for StoreOptions {
     fn default() -> StoreOptions {
-        StoreOptions { reserve_bytes: 1 << 30, promise_bytes: 64 << 20 }
+        StoreOptions { reserve_bytes: 1 << 30 }
     }
 }
 
@@ -116,7 +115,6 @@ pub struct Stopped {
 /// replica, the index. No disk is waited for with the index.
 struct Inner {
     volumes: Vec<Arc<Volume>>,
-    options: StoreOptions,
     identity: Mutex<Option<Identity>>,
     index: Mutex<Index>,
     gates: Gates,
@@ -130,38 +128,32 @@ impl BlockStore {
     /// Begins a replica. Refused if one of this or a newer generation is here, finished or not, except that a copy may
     /// take the place of what nobody writes any more, or of a bad one, and that older ones that are not finished give
     /// way (finished ones only to copies).
+    ///
+    /// `block_bytes` is the most that it will have: as many must be left on a volume, and are kept for its writer.
     pub fn create(
         &self,
         block: BlockId,
         generation: Generation,
         stage: WriteStage,
+        block_bytes: u64,
     ) -> Result<ReplicaWriter, ReplicaError> {
-        self.announced(self.inner.create(block, generation, stage))
+        self.announced(self.inner.create(block, generation, stage, block_bytes))
     }
 
-    /// Continues an unfinished replica under a new generation, from `offset` on; what is after that is cut off. The
-    /// writer it has is fenced. The replica must have a generation from `before` to `generation`, and at least `offset`
-    /// bytes. One that was finished meanwhile is opened again.
-    pub fn rebuild(
+    /// Continues a replica under a new generation, from `offset` on; what is after that is cut off. The writer it has is
+    /// fenced, and one that is finished is opened again, be it that its writer's pipeline is rebuilt or that somebody
+    /// appends. The replica must have a generation from `before` to `generation`, and at least `offset` bytes.
+    ///
+    /// What it has less than `block_bytes` is kept for its writer, as far as the volume has it.
+    pub fn reopen(
         &self,
         block: BlockId,
         before: Generation,
         generation: Generation,
         offset: u64,
+        block_bytes: u64,
     ) -> Result<ReplicaWriter, ReplicaError> {
-        self.announced(self.inner.reopen(block, before, generation, offset))
-    }
-
-    /// Opens a finished replica again, under a new generation. For one that is open again already this is the same as
-    /// [`rebuild`](Self::rebuild).
-    pub fn append(
-        &self,
-        block: BlockId,
-        before: Generation,
-        generation: Generation,
-        offset: u64,
-    ) -> Result<ReplicaWriter, ReplicaError> {
-        self.announced(self.inner.reopen(block, before, generation, offset))
+        self.announced(self.inner.reopen(block, before, generation, offset, block_bytes))
     }
 
     /// Fences all writers below `generation`, now and ever after, and says what the replica has. None: there is none.
@@ -298,7 +290,7 @@ impl Inner {
     }
 
     /// Chooses a volume for a new replica.
-    fn place(&self, block: BlockId, tried: &[u16]) -> Result<&Arc<Volume>, ReplicaError> {
+    fn place(&self, block: BlockId, block_bytes: u64, tried: &[u16]) -> Result<&Arc<Volume>, ReplicaError> {
         let remaining = |volume: &Arc<Volume>| {
             if volume.failed() || tried.contains(&volume.number) {
                 return None;
@@ -307,7 +299,7 @@ impl Inner {
         };
         let remaining: Vec<Option<u64>> = self.volumes.iter().map(remaining).collect();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        if let Some(at) = placement::choose(&remaining, self.options.promise_bytes, turn) {
+        if let Some(at) = placement::choose(&remaining, block_bytes, turn) {
             return Ok(&self.volumes[at]);
         }
         match self.volumes.iter().filter(|volume| !volume.failed()).count() {

@@ -2,10 +2,14 @@
 
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use gristmill_process::connect::shut;
+use gristmill_process::guests::Guest;
+use gristmill_process::inbound::{Inbound, Waited};
+use gristmill_process::listener::Visit;
+use gristmill_process::sentence;
 use gristmill_proto::auth::Operation as Allowed;
 use gristmill_proto::bulk::{self, FrameError, FrameKind};
 use gristmill_proto::ids::{BlockId, Generation};
@@ -14,16 +18,16 @@ use gristmill_proto::messages::request::Operation;
 use gristmill_proto::messages::{Reply, Request};
 use thiserror::Error;
 
-use super::failure::{TransferFailure, sentence};
-use super::hop::shut;
+use super::failure::TransferFailure;
 use super::pipeline::serve_write;
 use super::serve_read::serve_read;
 use super::server::Service;
-use super::socket::{Inbound, Waited};
 use super::standing::StandingError;
 
 /// How long a peer that was told of a failure may take to end the connection.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Heads of frames come through a buffer of this; bodies mostly pass by it.
+pub(crate) const HEAD_BUFFER_BYTES: usize = 8 << 10;
 /// A packet buffer larger than this is not kept between requests.
 const KEPT_BUFFER_BYTES: usize = 1 << 20;
 
@@ -34,6 +38,7 @@ pub(crate) struct Connection {
     /// Of a packet, or of the sums of one: reused.
     pub(crate) buffer: Vec<u8>,
     stream: Arc<TcpStream>,
+    guest: Arc<Guest>,
 }
 
 /// What comes after a request.
@@ -80,8 +85,10 @@ pub(crate) fn refusal(error: &StandingError) -> TransferFailure {
 }
 
 impl Connection {
-    pub(crate) fn new(service: Arc<Service>, stream: Arc<TcpStream>) -> Connection {
-        Connection { service, inbound: Inbound::new(Arc::clone(&stream)), buffer: Vec::new(), stream }
+    pub(crate) fn new(service: Arc<Service>, visit: Visit) -> Connection {
+        let Visit { stream, guest, .. } = visit;
+        let inbound = Inbound::new(Arc::clone(&stream), HEAD_BUFFER_BYTES).until(guest.stop());
+        Connection { service, inbound, buffer: Vec::new(), stream, guest }
     }
 
     pub(crate) fn service(&self) -> &Arc<Service> {
@@ -96,11 +103,12 @@ impl Connection {
     pub(crate) fn serve(mut self) {
         let service = Arc::clone(&self.service);
         let mut patience = service.options.first_frame_timeout;
-        loop {
-            let stop = || service.ending.load(Ordering::Acquire);
-            if self.inbound.wait(patience, stop) != Waited::Ready || self.request() == Next::Close {
+        while self.inbound.wait(patience) == Waited::Ready {
+            self.guest.set_at_work(true);
+            if self.request() == Next::Close {
                 return;
             }
+            self.guest.set_at_work(false);
             if self.buffer.len() > KEPT_BUFFER_BYTES {
                 self.buffer = Vec::new();
             }
@@ -109,8 +117,8 @@ impl Connection {
     }
 
     fn request(&mut self) -> Next {
-        self.inbound.set_deadline(Instant::now() + self.service.options.frame_timeout);
-        let (request_id, request) = match read_request(&mut self.inbound) {
+        let deadline = Instant::now() + self.service.options.frame_timeout;
+        let (request_id, request) = match read_request(&mut self.inbound, deadline) {
             Ok(Some(request)) => request,
             Ok(None) | Err(RequestError::Frame(FrameError::Io(_) | FrameError::Truncated { .. })) => {
                 return Next::Close;
@@ -122,14 +130,14 @@ impl Connection {
         let allowed = match &operation {
             Operation::WriteBlock(write) => (write.block, write.generation, Allowed::Write),
             Operation::ReadBlock(read) => (read.block, read.generation, Allowed::Read),
-            Operation::OpenLocal(_) => return self.rebuff(&RequestError::Unknown),
+            _ => return self.rebuff(&RequestError::Unknown),
         };
         let (block, generation) = (BlockId(allowed.0), Generation(allowed.1));
         if let Err(error) = service.standing.check_token(&request.token, block, generation, allowed.2) {
             tracing::warn!(peer = ?self.stream.peer_addr().ok(), error = %sentence(&error), "refused a request");
             return self.refuse(request_id, &refusal(&error));
         }
-        if service.ending.load(Ordering::Acquire) {
+        if service.guests.is_ending() {
             return self.refuse(request_id, &RequestError::Ending.failure());
         }
         let Some(_transfer) = service.begin_transfer() else {
@@ -140,7 +148,7 @@ impl Connection {
         match operation {
             Operation::WriteBlock(write) => serve_write(self, request_id, &token, &write),
             Operation::ReadBlock(read) => serve_read(self, request_id, &read),
-            Operation::OpenLocal(_) => Next::Close,
+            _ => Next::Close,
         }
     }
 
@@ -175,11 +183,12 @@ impl Connection {
     }
 }
 
-/// The next request with its id; `None` if the connection ended instead.
+/// The next request with its id, which must have come by `deadline`; `None` if the connection ended instead.
 pub(crate) fn read_request<S: std::os::fd::AsFd>(
     inbound: &mut Inbound<S>,
+    deadline: Instant,
 ) -> Result<Option<(u64, Request)>, RequestError> {
-    let Some(head) = inbound.frame()? else { return Ok(None) };
+    let Some(head) = inbound.frame(deadline)? else { return Ok(None) };
     if head.kind != FrameKind::Request {
         return Err(RequestError::NoRequest { found: head.kind });
     }

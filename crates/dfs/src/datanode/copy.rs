@@ -110,6 +110,7 @@ pub(crate) fn copy(service: &Service, pace: &Pace, order: &Replicate) -> Result<
         generation: order.generation,
         stage: Stage::Copy as i32,
         next,
+        block_bytes: bytes,
         ..WriteBlock::default()
     };
     let token: Bytes = order.token.clone();
@@ -184,7 +185,7 @@ impl Copying {
         let Some((sequence, sent)) = self.owed.pop_front() else { return Ok(()) };
         // The clock starts anew with each ack: the one before this has just come.
         let deadline = sent.max(Instant::now()) + self.timeout;
-        self.acks.wait(sequence, deadline).map_err(|source| CopyError::Target { block, source })
+        self.acks.wait(sequence, deadline).map(drop).map_err(|source| CopyError::Target { block, source })
     }
 }
 

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
+use gristmill_process::sentence::{cut, sentence};
 use gristmill_proto::ids::WorkerId;
 use gristmill_proto::messages::BulkFailure;
 use gristmill_proto::messages::bulk_failure::Kind;
@@ -31,7 +32,7 @@ impl TransferFailure {
 
     /// A failure of `worker`, as seen from here.
     pub(crate) fn of(kind: Kind, worker: WorkerId, error: &dyn Error) -> TransferFailure {
-        TransferFailure { kind, worker, detail: sentence(error), said: false }
+        TransferFailure { kind, worker, detail: cut(sentence(error), DETAIL_BYTES_MAX), said: false }
     }
 
     /// A failure of this worker's replica.
@@ -43,7 +44,7 @@ impl TransferFailure {
     pub(crate) fn from_wire(failure: BulkFailure, worker: u64, teller: WorkerId) -> TransferFailure {
         let kind = Kind::try_from(failure.kind).unwrap_or(Kind::Unspecified);
         let worker = if worker == 0 { teller } else { WorkerId(worker) };
-        TransferFailure { kind, worker, detail: cut(failure.detail), said: true }
+        TransferFailure { kind, worker, detail: cut(failure.detail, DETAIL_BYTES_MAX), said: true }
     }
 
     /// For the message; the worker goes beside it.
@@ -72,24 +73,3 @@ impl fmt::Display for TransferFailure {
 }
 
 impl Error for TransferFailure {}
-
-/// An error and its causes, in one sentence.
-pub(crate) fn sentence(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        // Some say their cause themselves.
-        if !text.ends_with(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        cause = error.source();
-    }
-    cut(text)
-}
-
-fn cut(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(DETAIL_BYTES_MAX));
-    text
-}

@@ -1,4 +1,4 @@
-//! A full report: every finished replica of this worker, in slices, on a stream of its own.
+//! A full report: every replica of this worker but copies under way, in slices, on a stream of its own.
 
 use gristmill_proto::attendance::{BlockReport, ReplicaInfo};
 use gristmill_proto::ids::{BlockId, Epoch, Incarnation, WorkerId};
@@ -9,6 +9,8 @@ use super::block_store::BlockStore;
 
 /// Replicas of one slice: its message stays far below gRPC's limit.
 pub(crate) const SLICE_REPLICAS: usize = 10_000;
+/// Unfinished replicas of one slice. Those beyond are reported when these are gone.
+const SLICE_UNFINISHED: usize = 1_000;
 /// Slices made and not yet sent.
 const SLICES_WAITING: usize = 2;
 
@@ -25,13 +27,16 @@ pub(crate) struct ReportHead {
 pub(crate) fn slices(store: BlockStore, head: ReportHead) -> ReceiverStream<BlockReport> {
     let (sender, receiver) = mpsc::channel(SLICES_WAITING);
     tokio::task::spawn_blocking(move || {
+        let unfinished = store.unfinished_replicas();
         let mut first = 0_u64;
         loop {
             // Block 0 is none, so that nothing is missed before the first slice.
             let replicas = store.replicas_after(BlockId(first.saturating_sub(1)), SLICE_REPLICAS);
             let full = replicas.len() == SLICE_REPLICAS;
             let last = replicas.last().filter(|_| full).map_or(u64::MAX, |replica| replica.block);
-            let slice = slice(head, (first, last), &replicas);
+            let mut slice = slice(head, (first, last), &replicas);
+            let of_slice = unfinished.iter().filter(|replica| (first..=last).contains(&replica.block));
+            slice.unfinished = of_slice.take(SLICE_UNFINISHED).copied().collect();
             // Nobody takes it: the stream has ended.
             if sender.blocking_send(slice).is_err() || last == u64::MAX {
                 return;
@@ -60,6 +65,7 @@ fn slice(head: ReportHead, (first, last): (u64, u64), replicas: &[ReplicaInfo]) 
         block_steps,
         generations: replicas.iter().map(|replica| replica.generation).collect(),
         bytes: replicas.iter().map(|replica| replica.bytes).collect(),
+        unfinished: Vec::new(),
     }
 }
 

@@ -1,20 +1,22 @@
 //! The next worker of a pipeline, as the one before sees it: asked to write a block, sent packets, heard for acks.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
+use gristmill_process::connect::{connect, shut};
+use gristmill_process::inbound::Inbound;
 use gristmill_proto::bulk::{self, FrameError, FrameKind};
 use gristmill_proto::ids::{BlockId, WorkerId};
 use gristmill_proto::messages::bulk_failure::Kind;
-use gristmill_proto::messages::{Ack, Packet, Reply, Request, WriteBlock, request};
+use gristmill_proto::messages::{Ack, Packet, Reply, Request, Spent, WriteBlock, request};
 use thiserror::Error;
 
+use super::connection::HEAD_BUFFER_BYTES;
 use super::failure::TransferFailure;
 use super::options::BulkOptions;
-use super::socket::{self, Inbound};
 
 /// A connection to a hop carries one block.
 const REQUEST_ID: u64 = 1;
@@ -92,10 +94,7 @@ impl Hop {
         let (worker, block) = (WorkerId(next.worker), BlockId(write.block));
         let deadline = Instant::now() + options.pipeline_open_timeout(write.next.len());
         let ack_timeout = options.pipeline_ack_timeout(write.next.len());
-        let connected = connect(&next.address, options.connect_timeout).and_then(|stream| {
-            socket::prepare(&stream, ack_timeout)?;
-            Ok(stream)
-        });
+        let connected = connect(&next.address, Instant::now() + options.connect_timeout, ack_timeout);
         let stream = Arc::new(connected.map_err(|source| {
             HopError::Connect { worker, address: next.address.clone(), block, source }.failure()
         })?);
@@ -105,15 +104,15 @@ impl Hop {
         let request = Request { token: token.clone(), operation };
         bulk::write_frame(&mut &*stream, FrameKind::Request, REQUEST_ID, &request, &[])
             .map_err(|source| HopError::Send { worker, source }.failure())?;
-        let acks = HopAcks { worker, inbound: Inbound::new(Arc::clone(&stream)) };
+        let acks = HopAcks { worker, inbound: Inbound::new(Arc::clone(&stream), HEAD_BUFFER_BYTES) };
         Ok(Hop { sender: HopSender { stream }, acks, block, deadline })
     }
 
     /// Waits until the rest of the pipeline is ready for packets.
     pub(crate) fn ready(mut self) -> Result<(HopSender, HopAcks), TransferFailure> {
-        self.acks.inbound.set_deadline(self.deadline);
         let worker = self.acks.worker;
-        let reply: Reply = self.acks.answer(FrameKind::Reply, 0).map_err(|error| error.failure())?;
+        let reply: Reply =
+            self.acks.answer(FrameKind::Reply, 0, self.deadline).map_err(|error| error.failure())?;
         match reply.failure {
             None => {
                 tracing::trace!(block = %self.block, %worker, "the next worker is ready");
@@ -142,10 +141,9 @@ impl HopAcks {
         self.worker
     }
 
-    /// Waits for the ack of packet `sequence`, or for any word of failure.
-    pub(crate) fn wait(&mut self, sequence: u64, deadline: Instant) -> Result<(), TransferFailure> {
-        self.inbound.set_deadline(deadline);
-        let ack: Ack = self.answer(FrameKind::Ack, sequence).map_err(|error| error.failure())?;
+    /// Waits for the ack of packet `sequence`, or for any word of failure. The answer is what the packet has cost there.
+    pub(crate) fn wait(&mut self, sequence: u64, deadline: Instant) -> Result<Vec<Spent>, TransferFailure> {
+        let ack: Ack = self.answer(FrameKind::Ack, sequence, deadline).map_err(|error| error.failure())?;
         if let Some(failure) = ack.failure {
             return Err(TransferFailure::from_wire(failure, ack.failed_worker, self.worker));
         }
@@ -153,7 +151,7 @@ impl HopAcks {
             let (worker, kind) = (self.worker, FrameKind::Ack);
             return Err(HopError::OutOfStep { worker, found: kind, wanted: kind, sequence }.failure());
         }
-        Ok(())
+        Ok(ack.spent)
     }
 
     /// Has nothing more to do with the next worker: whoever is sending to it is woken.
@@ -165,38 +163,14 @@ impl HopAcks {
         &mut self,
         wanted: FrameKind,
         sequence: u64,
+        deadline: Instant,
     ) -> Result<M, HopError> {
         let worker = self.worker;
-        let head = self.inbound.frame().map_err(|source| HopError::Answer { worker, source })?;
+        let head = self.inbound.frame(deadline).map_err(|source| HopError::Answer { worker, source })?;
         let head = head.ok_or(HopError::Ended { worker })?;
         if head.kind != wanted {
             return Err(HopError::OutOfStep { worker, found: head.kind, wanted, sequence });
         }
         head.header().map_err(|source| HopError::Answer { worker, source })
     }
-}
-
-/// Ends a direction of a connection. That it has ended already is fine.
-pub(crate) fn shut(stream: &TcpStream, which: Shutdown) {
-    if let Err(error) = stream.shutdown(which) {
-        tracing::trace!(%error, "a connection had ended before");
-    }
-}
-
-/// Connects to the first address of `address` (HOST:PORT) that answers.
-fn connect(address: &str, timeout: Duration) -> io::Result<TcpStream> {
-    let deadline = Instant::now() + timeout;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    let addresses: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
-    for address in addresses {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        match TcpStream::connect_timeout(&address, left) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }

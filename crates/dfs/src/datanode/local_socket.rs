@@ -11,10 +11,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use gristmill_process::inbound::{Inbound, Waited};
+use gristmill_process::listener::{ACCEPT_PAUSE, THREAD_STACK_BYTES};
+use gristmill_process::sentence;
 use gristmill_proto::auth::Operation as Allowed;
 use gristmill_proto::bulk::{self, FrameKind};
 use gristmill_proto::chunks::CHUNK_BYTES;
@@ -28,17 +30,14 @@ use rustix::net::sockopt::{self, Timeout};
 use thiserror::Error;
 
 use super::block_store::ReplicaReader;
-use super::connection::{Next, read_request, refusal};
-use super::failure::{TransferFailure, sentence};
-use super::server::{BulkServer, Service, THREAD_STACK_BYTES};
-use super::socket::{Inbound, Waited};
+use super::connection::{HEAD_BUFFER_BYTES, Next, read_request, refusal};
+use super::failure::TransferFailure;
+use super::server::{BulkServer, Service};
 
 /// The socket's name in the data directory.
 pub const SOCKET_FILE: &str = "short-circuit";
 /// Linux has room for 108 bytes in the address of a Unix socket, and a zero at their end.
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
-/// After an error of the listener itself.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why there is no short circuit. The worker serves everything over TCP then.
 #[derive(Debug, Error)]
@@ -134,7 +133,7 @@ fn listen(listener: &UnixListener, service: &Arc<Service>) {
             Ok((stream, _unnamed)) => welcome(stream, service),
             // What `stop` makes of the listener.
             Err(error) if error.kind() == ErrorKind::InvalidInput => return,
-            Err(_) if service.ending.load(Ordering::Acquire) => return,
+            Err(_) if service.guests.is_ending() => return,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a local connection");
                 std::thread::sleep(ACCEPT_PAUSE);
@@ -170,18 +169,14 @@ fn welcome(stream: UnixStream, service: &Arc<Service>) {
 
 fn serve(stream: &UnixStream, service: &Arc<Service>) -> io::Result<()> {
     sockopt::set_socket_timeout(stream, Timeout::Send, Some(service.options.frame_timeout))?;
-    let Some(_guest) = service.admit(None) else {
+    let Some(guest) = service.guests.admit(None) else {
         return refuse(stream, 0, &TransferFailure::here(Kind::Busy, &OpenError::Busy)).map(|_| ());
     };
-    let mut inbound = Inbound::new(stream);
+    let mut inbound = Inbound::new(stream, HEAD_BUFFER_BYTES).until(guest.stop());
     let mut patience = service.options.first_frame_timeout;
-    loop {
-        let stop = || service.ending.load(Ordering::Acquire);
-        if inbound.wait(patience, stop) != Waited::Ready {
-            return Ok(());
-        }
-        inbound.set_deadline(Instant::now() + service.options.frame_timeout);
-        let next = match read_request(&mut inbound) {
+    while inbound.wait(patience) == Waited::Ready {
+        let deadline = Instant::now() + service.options.frame_timeout;
+        let next = match read_request(&mut inbound, deadline) {
             Ok(Some((request_id, request))) => answer(stream, service, request_id, &request)?,
             Ok(None) => return Ok(()),
             Err(error) => {
@@ -194,6 +189,7 @@ fn serve(stream: &UnixStream, service: &Arc<Service>) -> io::Result<()> {
         }
         patience = service.options.idle_timeout;
     }
+    Ok(())
 }
 
 fn answer(stream: &UnixStream, service: &Service, request_id: u64, request: &Request) -> io::Result<Next> {

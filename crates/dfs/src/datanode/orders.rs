@@ -1,19 +1,19 @@
 //! Orders of the master, carried out by threads of their own: a slow disk or copy never stands before a heartbeat.
 
 use std::io;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
 
+use gristmill_process::listener::THREAD_STACK_BYTES;
+use gristmill_process::sentence;
 use gristmill_proto::attendance::order::Order;
 use gristmill_proto::attendance::{CheckReplica, ReplicaInfo, Settle, StopWriter, Stopped};
 use gristmill_proto::ids::{BlockId, Epoch, Generation};
 
 use super::copy::{Pace, copy};
-use super::failure::sentence;
 use super::news::News;
-use super::server::{Service, THREAD_STACK_BYTES};
+use super::server::Service;
 
 /// Threads for orders about this worker's own replicas: they wait for the disk, mostly.
 const DISK_THREADS: usize = 2;
@@ -79,7 +79,7 @@ impl Desk {
     fn carry_out(&self, epoch: Epoch, order: &Order) {
         // A later master may have come while it waited.
         let highest = self.service.standing.epoch();
-        if epoch < highest || self.service.ending.load(Ordering::Acquire) {
+        if epoch < highest || self.service.guests.is_ending() {
             tracing::warn!(%epoch, %highest, ?order, "dropped an order");
             return;
         }

@@ -1,25 +1,24 @@
 //! One block on its way through this worker: from upstream to its disk and to the next worker. (Hadoop: BlockReceiver)
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use gristmill_process::inbound::Waited;
 use gristmill_proto::bulk::{FrameError, FrameKind};
 use gristmill_proto::chunks::{self, CHUNK_BYTES};
-use gristmill_proto::ids::{BlockId, Generation};
+use gristmill_proto::ids::{BlockId, Generation, WorkerId};
 use gristmill_proto::messages::bulk_failure::Kind;
 use gristmill_proto::messages::write_block::Stage;
 use gristmill_proto::messages::{Packet, Reply, WriteBlock};
 use thiserror::Error;
 
-use super::acks::{AckSender, Acks, Done, Outcome};
+use super::acks::{AckSender, Acks, Done, Outcome, Times};
 use super::block_store::{ReplicaError, ReplicaWriter, WriteStage};
 use super::connection::{Connection, Next};
 use super::failure::TransferFailure;
 use super::hop::{Hop, HopAcks, HopSender};
 use super::server::{Service, Tally};
-use super::socket::Waited;
 
 /// Workers of one pipeline: more than any file has replicas.
 const HOPS_MAX: usize = 64;
@@ -58,14 +57,13 @@ pub(crate) fn serve_write(
     write: &WriteBlock,
 ) -> Next {
     let service = Arc::clone(connection.service());
-    let (writer, hop) = match open(&service, token, write) {
+    let Opened { worker, writer, hop } = match open(&service, token, write) {
         Ok(opened) => opened,
         Err(failure) => return connection.refuse(request_id, &failure),
     };
     let _tally = Tally::of(&service.writers);
     let (sender, hop_acks) = hop.unzip();
     let upstream = Arc::clone(connection.stream());
-    let worker = service.standing.worker().unwrap_or_default();
     let timeout = service.options.pipeline_ack_timeout(write.next.len());
     let acks = match Acks::start(AckSender { upstream, request_id, worker }, hop_acks, timeout) {
         Ok(acks) => acks,
@@ -102,13 +100,18 @@ pub(crate) fn serve_write(
     }
 }
 
+/// A block that packets may come for.
+struct Opened {
+    /// This one.
+    worker: WorkerId,
+    writer: ReplicaWriter,
+    hop: Option<(HopSender, HopAcks)>,
+}
+
 /// Opens the replica here and the rest of the pipeline, at the same time.
-fn open(
-    service: &Service,
-    token: &Bytes,
-    write: &WriteBlock,
-) -> Result<(ReplicaWriter, Option<(HopSender, HopAcks)>), TransferFailure> {
-    service.standing.check_contact().map_err(|error| TransferFailure::here(Kind::Busy, &error))?;
+fn open(service: &Service, token: &Bytes, write: &WriteBlock) -> Result<Opened, TransferFailure> {
+    let contact = service.standing.check_contact();
+    let worker = contact.map_err(|error| TransferFailure::here(Kind::Busy, &error))?;
     let hops = write.next.len();
     if hops > HOPS_MAX {
         return Err(TransferFailure::here(Kind::Protocol, &WriteError::TooLong { hops }));
@@ -118,7 +121,7 @@ fn open(
         _ => Some(Hop::open(token, write, &service.options)?),
     };
     let writer = open_replica(service, write)?;
-    Ok((writer, hop.map(Hop::ready).transpose()?))
+    Ok(Opened { worker, writer, hop: hop.map(Hop::ready).transpose()? })
 }
 
 fn open_replica(service: &Service, write: &WriteBlock) -> Result<ReplicaWriter, TransferFailure> {
@@ -126,10 +129,11 @@ fn open_replica(service: &Service, write: &WriteBlock) -> Result<ReplicaWriter, 
     let before = Generation(write.generation_before);
     let store = &service.store;
     let opened = match Stage::try_from(write.stage) {
-        Ok(Stage::Create) => store.create(block, generation, WriteStage::Create),
-        Ok(Stage::Copy) => store.create(block, generation, WriteStage::Copy),
-        Ok(Stage::Rebuild) => store.rebuild(block, before, generation, write.offset),
-        Ok(Stage::Append) => store.append(block, before, generation, write.offset),
+        Ok(Stage::Create) => store.create(block, generation, WriteStage::Create, write.block_bytes),
+        Ok(Stage::Copy) => store.create(block, generation, WriteStage::Copy, write.block_bytes),
+        Ok(Stage::Rebuild | Stage::Append) => {
+            store.reopen(block, before, generation, write.offset, write.block_bytes)
+        }
         Err(_unknown) => {
             let error = WriteError::UnknownStage { block, stage: write.stage };
             return Err(TransferFailure::here(Kind::Protocol, &error));
@@ -171,21 +175,22 @@ impl Reception<'_> {
     fn run(&mut self, acks: &Acks) -> End {
         let service = Arc::clone(self.connection.service());
         loop {
-            let stop = || service.stop.load(Ordering::Acquire) || acks.is_broken();
-            match self.connection.inbound.wait(service.options.writer_idle_timeout, stop) {
+            let stop = || acks.is_broken();
+            match self.connection.inbound.wait_unless(service.options.writer_idle_timeout, stop) {
                 Waited::Ready => {}
                 Waited::Stopped if acks.is_broken() => return End::Failed,
                 Waited::Ended | Waited::Silent | Waited::Stopped => return End::Lost,
             }
-            let mut forwarded = Instant::now();
-            let (last, outcome) = match self.packet(&mut forwarded) {
+            let mut times =
+                Times { forwarded: Instant::now(), sending: Duration::ZERO, storing: Duration::ZERO };
+            let (last, outcome) = match self.packet(&mut times) {
                 Ok(last) => (last, Outcome::Written),
                 Err(Bad::Lost) => return End::Lost,
                 Err(Bad::Outcome(outcome)) => (false, outcome),
             };
             let written = matches!(outcome, Outcome::Written);
             let sequence = self.next_sequence.unwrap_or(0);
-            let told = acks.give(Done { sequence, forwarded, outcome });
+            let told = acks.give(Done { sequence, times, outcome });
             if !written || !told {
                 return End::Failed;
             }
@@ -197,12 +202,11 @@ impl Reception<'_> {
     }
 
     /// Takes one packet: checked, sent on, written. True if it is the last.
-    fn packet(&mut self, forwarded: &mut Instant) -> Result<bool, Bad> {
+    fn packet(&mut self, times: &mut Times) -> Result<bool, Bad> {
         let block = self.block;
         let Reception { connection, writer, sender, next_sequence, request_id, .. } = self;
         let Connection { inbound, buffer, service, .. } = &mut **connection;
-        inbound.set_deadline(Instant::now() + service.options.frame_timeout);
-        let head = match inbound.frame() {
+        let head = match inbound.frame(Instant::now() + service.options.frame_timeout) {
             Ok(Some(head)) => head,
             Ok(None) | Err(FrameError::Io(_) | FrameError::Truncated { .. }) => return Err(Bad::Lost),
             Err(source) => return Err(protocol(&WriteError::Frame { block, source })),
@@ -224,7 +228,7 @@ impl Reception<'_> {
         let body = &mut buffer[..body_bytes];
         inbound.body(body).map_err(|_lost| Bad::Lost)?;
         let (sums, data) = body.split_at(sums_bytes as usize);
-        *forwarded = Instant::now();
+        times.forwarded = Instant::now();
         if let Some(sender) = sender {
             // Damage is not sent on. The store looks for itself before it writes.
             chunks::verify(data, sums).map_err(|source| {
@@ -233,7 +237,9 @@ impl Reception<'_> {
             })?;
             sender.send(&packet, body).map_err(|error| Bad::Outcome(Outcome::NotForwarded(error)))?;
         }
+        times.sending = times.forwarded.elapsed();
         let written = store_packet(writer, &packet, data, sums);
+        times.storing = times.forwarded.elapsed() - times.sending;
         written.map_err(|error| Bad::Outcome(Outcome::Failed(TransferFailure::of_replica(&error))))?;
         Ok(packet.last)
     }

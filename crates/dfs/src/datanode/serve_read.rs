@@ -1,17 +1,13 @@
 //! A range of a replica on its way out: sums through memory, data straight from the file. (Hadoop: BlockSender)
 
-use std::fs::File;
-use std::io::{self, ErrorKind, Write};
-use std::net::TcpStream;
-use std::sync::atomic::Ordering;
+use std::io::ErrorKind;
 
+use gristmill_process::outbound::{send_file, send_more};
 use gristmill_proto::bulk::{self, FrameKind};
 use gristmill_proto::chunks::{self, CHUNK_BYTES};
 use gristmill_proto::ids::{BlockId, Generation};
 use gristmill_proto::messages::bulk_failure::Kind;
 use gristmill_proto::messages::{Broken, Packet, ReadBlock, Reply};
-use rustix::io::Errno;
-use rustix::net::SendFlags;
 use thiserror::Error;
 
 use super::block_store::ReplicaReader;
@@ -88,7 +84,7 @@ fn send_packet(
         reader.read_sums(first, count, buffer).map_err(|error| TransferFailure::of_replica(&error))
     });
     let sums = match sums {
-        Ok(()) if connection.service.stop.load(Ordering::Acquire) => {
+        Ok(()) if connection.service.guests.is_stopped() => {
             Err(TransferFailure::here(Kind::Busy, &ReadError::Ending { block }))
         }
         sums => sums,
@@ -120,30 +116,4 @@ fn broken(connection: &Connection, request_id: u64, failure: &TransferFailure, o
     let broken = Broken { failure: Some(failure.clone().into_wire()), offset };
     let sent = bulk::write_frame(&mut &**connection.stream(), FrameKind::Broken, request_id, &broken, &[]);
     if sent.is_ok() { Next::Request } else { Next::Close }
-}
-
-/// Sends bytes that more will follow: they wait for those, to fill a segment.
-fn send_more(mut stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match rustix::net::send(stream, bytes, SendFlags::MORE | SendFlags::NOSIGNAL) {
-            Ok(sent) => bytes = &bytes[sent..],
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => return Err(ErrorKind::TimedOut.into()),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    stream.flush()
-}
-
-fn send_file(stream: &TcpStream, file: &File, mut offset: u64, mut bytes: u64) -> io::Result<()> {
-    while bytes > 0 {
-        match rustix::fs::sendfile(stream, file, Some(&mut offset), bytes as usize) {
-            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-            Ok(sent) => bytes -= sent as u64,
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => return Err(ErrorKind::TimedOut.into()),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }

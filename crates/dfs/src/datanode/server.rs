@@ -1,64 +1,38 @@
-//! The bulk server of a worker: listens, and gives each connection a thread. (Hadoop: DataXceiverServer)
+//! The bulk server of a worker: gives each connection a thread. (Hadoop: DataXceiverServer)
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, JoinHandle};
-use std::time::{Duration, Instant};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
-use gristmill_proto::bulk::{self, FrameKind};
+use gristmill_process::guests::{GuestLimits, Guests};
+use gristmill_process::listener::Listener;
+use gristmill_process::sentence;
 use gristmill_proto::ids::{BlockId, Generation};
-use gristmill_proto::messages::bulk_failure::Kind;
-use gristmill_proto::messages::{BulkFailure, Reply};
 
 use super::block_store::BlockStore;
 use super::connection::Connection;
-use super::failure::sentence;
 use super::options::BulkOptions;
-use super::socket;
 use super::standing::Standing;
-
-/// Stack of a connection's thread. All its buffers are on the heap.
-pub(crate) const THREAD_STACK_BYTES: usize = 256 << 10;
-/// After an error of the listener itself, such as too many open files: it must not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// How long connections may take to notice that they are to stop.
-const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What all connections share.
 pub(crate) struct Service {
     pub(crate) store: BlockStore,
     pub(crate) standing: Arc<Standing>,
     pub(crate) options: BulkOptions,
-    /// Set when the worker ends: nothing new is begun,
-    pub(crate) ending: AtomicBool,
-    /// and later, what is still under way is left.
-    pub(crate) stop: AtomicBool,
+    /// Its connections, those of readers on this machine among them.
+    pub(crate) guests: Arc<Guests>,
     /// Blocks being written.
     pub(crate) writers: AtomicU32,
     /// Blocks being written or read.
     pub(crate) transfers: AtomicU32,
-    guests: Mutex<Guests>,
-    /// Told when a guest leaves.
-    left: Condvar,
-}
-
-/// Connections open now.
-#[derive(Default)]
-struct Guests {
-    total: u32,
-    by_peer: HashMap<Option<IpAddr>, u32>,
 }
 
 /// A running server. Dropped without [`BulkServer::stop`], it serves on until the process ends.
 pub struct BulkServer {
     service: Arc<Service>,
-    address: SocketAddr,
-    listener: Arc<TcpListener>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    listener: Listener,
 }
 
 impl BulkServer {
@@ -69,30 +43,20 @@ impl BulkServer {
         standing: Arc<Standing>,
         options: BulkOptions,
     ) -> io::Result<BulkServer> {
-        let service = Arc::new(Service {
-            store,
-            standing,
-            options,
-            ending: AtomicBool::new(false),
-            stop: AtomicBool::new(false),
-            writers: AtomicU32::new(0),
-            transfers: AtomicU32::new(0),
-            guests: Mutex::default(),
-            left: Condvar::new(),
-        });
-        let address = listener.local_addr()?;
-        let listener = Arc::new(listener);
-        let (ear, shared) = (Arc::clone(&listener), Arc::clone(&service));
-        let thread = Builder::new()
-            .name("bulk listener".to_owned())
-            .stack_size(THREAD_STACK_BYTES)
-            .spawn(move || listen(&ear, &shared))?;
-        Ok(BulkServer { service, address, listener, thread: Mutex::new(Some(thread)) })
+        let BulkOptions { connections_max, peer_connections_max, send_timeout, .. } = options;
+        let guests = Guests::new(GuestLimits { connections_max, peer_connections_max });
+        let (writers, transfers) = (AtomicU32::new(0), AtomicU32::new(0));
+        let host = Arc::clone(&guests);
+        let service = Arc::new(Service { store, standing, options, guests, writers, transfers });
+        let shared = Arc::clone(&service);
+        let serve = move |visit| Connection::new(Arc::clone(&shared), visit).serve();
+        let listener = Listener::start("bulk", listener, host, send_timeout, serve)?;
+        Ok(BulkServer { service, listener })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listener.address()
     }
 
     /// Blocks being written now.
@@ -112,32 +76,11 @@ impl BulkServer {
     /// Takes no more connections and requests, lets go of idle ones, and gives those at work `grace` to end. What is
     /// unfinished then stays so. Returns how many connections do not end.
     pub fn stop(&self, grace: Duration) -> io::Result<u32> {
-        self.service.ending.store(true, Ordering::Release);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            // Wakes the accept call.
-            rustix::net::shutdown(&*self.listener, rustix::net::Shutdown::Both)?;
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        }
-        let working = self.service.wait_until_empty(grace);
-        self.service.stop.store(true, Ordering::Release);
-        Ok(if working > 0 { self.service.wait_until_empty(STOP_TIMEOUT) } else { 0 })
+        self.listener.stop(grace)
     }
 }
 
 impl Service {
-    /// A seat for a connection, or none if there are too many.
-    pub(crate) fn admit(self: &Arc<Service>, peer: Option<IpAddr>) -> Option<Guest> {
-        let mut guests = self.guests();
-        let of_peer = guests.by_peer.get(&peer).copied().unwrap_or(0);
-        if guests.total >= self.options.connections_max || of_peer >= self.options.peer_connections_max {
-            return None;
-        }
-        guests.total += 1;
-        guests.by_peer.insert(peer, of_peer + 1);
-        Some(Guest { service: Arc::clone(self), peer })
-    }
-
     /// A seat for a block to be written or read, or none if there are too many.
     pub(crate) fn begin_transfer(&self) -> Option<Tally<'_>> {
         let tally = Tally::of(&self.transfers);
@@ -149,23 +92,6 @@ impl Service {
         if let Err(error) = self.store.check(block, generation) {
             tracing::warn!(%block, error = %sentence(&error), "a replica in doubt");
         }
-    }
-
-    /// Waits until no connection is left, no longer than `patience`. Returns how many there are.
-    fn wait_until_empty(&self, patience: Duration) -> u32 {
-        let deadline = Instant::now() + patience;
-        let mut guests = self.guests();
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if guests.total == 0 || left.is_zero() {
-                return guests.total;
-            }
-            guests = self.left.wait_timeout(guests, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
-    fn guests(&self) -> MutexGuard<'_, Guests> {
-        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -185,69 +111,4 @@ impl Drop for Tally<'_> {
     fn drop(&mut self) {
         self.count.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// The seat of a connection.
-pub(crate) struct Guest {
-    service: Arc<Service>,
-    peer: Option<IpAddr>,
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        let mut guests = self.service.guests();
-        guests.total -= 1;
-        if let Some(of_peer) = guests.by_peer.get_mut(&self.peer) {
-            *of_peer -= 1;
-            if *of_peer == 0 {
-                guests.by_peer.remove(&self.peer);
-            }
-        }
-        self.service.left.notify_all();
-    }
-}
-
-fn listen(listener: &TcpListener, service: &Arc<Service>) {
-    while !service.ending.load(Ordering::Acquire) {
-        match listener.accept() {
-            Ok((stream, peer)) => welcome(stream, peer, service),
-            Err(_) if service.ending.load(Ordering::Acquire) => {}
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a bulk connection");
-                std::thread::sleep(ACCEPT_PAUSE);
-            }
-        }
-    }
-}
-
-fn welcome(stream: TcpStream, peer: SocketAddr, service: &Arc<Service>) {
-    if let Err(error) = socket::prepare(&stream, service.options.send_timeout) {
-        tracing::debug!(%peer, %error, "a bulk connection ended at once");
-        return;
-    }
-    let stream = Arc::new(stream);
-    let Some(guest) = service.admit(Some(peer.ip())) else {
-        return turn_away(&stream, peer);
-    };
-    let for_thread = (Arc::clone(service), Arc::clone(&stream));
-    let thread = Builder::new().name("bulk".to_owned()).stack_size(THREAD_STACK_BYTES).spawn(move || {
-        let _guest = guest;
-        let (service, stream) = for_thread;
-        Connection::new(service, stream).serve();
-    });
-    if let Err(error) = thread {
-        tracing::warn!(%peer, %error, "no thread for a bulk connection");
-        turn_away(&stream, peer);
-    }
-}
-
-/// Tells one connection too many that this worker is busy. It has no thread, so this must not wait: a new connection
-/// has room for a short frame.
-fn turn_away(stream: &TcpStream, peer: SocketAddr) {
-    let detail = "too many connections".to_owned();
-    let failure = Some(BulkFailure { kind: Kind::Busy as i32, detail });
-    let reply = Reply { failure, ..Reply::default() };
-    let told = bulk::write_frame(&mut &*stream, FrameKind::Reply, 0, &reply, &[])
-        .and_then(|()| stream.shutdown(Shutdown::Write));
-    tracing::warn!(%peer, told = told.is_ok(), "turned a bulk connection away: there are too many");
 }

@@ -360,5 +360,5 @@ fn authentic<T>(attendance: &Attendance, message: T) -> Result<Request<T>, Lost>
 }
 
 fn for_now(what: &str, error: &dyn std::error::Error) -> Lost {
-    Lost::ForNow(format!("{what}: {}", super::failure::sentence(error)))
+    Lost::ForNow(format!("{what}: {}", gristmill_process::sentence(error)))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use gristmill_proto::auth::{BlockKey, Operation, TokenError, Wanted};
 use gristmill_proto::ids::{BlockId, ClusterId, Epoch, Generation, WorkerId};
@@ -115,9 +115,9 @@ impl Standing {
         }
     }
 
-    /// An error unless the master has been heard within the lease: a worker that its master has given up must not
-    /// take new writes, while what it has may still be read.
-    pub(crate) fn check_contact(&self) -> Result<(), StandingError> {
+    /// This worker's id; an error unless the master has been heard within the lease: a worker that its master has given
+    /// up must not take new writes, while what it has may still be read.
+    pub(crate) fn check_contact(&self) -> Result<WorkerId, StandingError> {
         let worker = self.worker().ok_or(StandingError::NoMember)?;
         let heard_ms = self.heard_ms.load(Ordering::Acquire);
         let silent_ms = self.age_ms().saturating_sub(heard_ms);
@@ -125,7 +125,7 @@ impl Standing {
         if heard_ms == 0 || silent_ms >= lease_ms {
             return Err(StandingError::Isolated { worker, silent_ms, lease_ms });
         }
-        Ok(())
+        Ok(worker)
     }
 
     fn member(&self) -> std::sync::RwLockReadGuard<'_, Option<Member>> {
@@ -139,7 +139,7 @@ impl Standing {
 
 /// Milliseconds since 1970, for the expiry of tokens only. 0 if the clock stands before that: then all have expired or none.
 pub(crate) fn wall_clock_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_millis() as u64)
+    gristmill_proto::wall_clock::now_ms()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use gristmill_proto::namespace::{
     CheckReport, ClusterReport, Entry, LocatedFile, SpaceUse, Summary, publish, set_worker_state::State,
 };
 
+use super::locality::Page;
 use super::{
     Cause, Cluster, CreateOptions, DeleteOptions, FileSystem, FileWriter, FsError, Kind, Listing, Publish,
     Status, WorkerState,
@@ -49,9 +50,24 @@ impl DfsFileSystem {
         uri: &Uri,
         act: impl FnOnce(&DfsClient, &str) -> Result<T, DfsError>,
     ) -> Result<T, FsError> {
-        let client = self.caller.client(&self.master).map_err(|cause| FsError::new(operation, uri, cause))?;
+        let client = self.connect(operation, uri)?;
         let path = text(operation, uri)?;
         act(&client, path).map_err(|error| failures::failed(operation, uri, error))
+    }
+
+    fn connect(&self, operation: &'static str, uri: &Uri) -> Result<DfsClient, FsError> {
+        self.caller.client(&self.master).map_err(|cause| FsError::new(operation, uri, cause))
+    }
+
+    /// The client that all of this process use who ask alike.
+    pub(super) fn client(&self, uri: &Uri) -> Result<DfsClient, FsError> {
+        self.connect("connect for", uri)
+    }
+
+    /// The first blocks of a file that overlap `bytes` bytes from `offset` on, and whether there are more.
+    pub(super) fn blocks(&self, file: &Uri, offset: u64, bytes: u64, limit: u32) -> Result<Page, FsError> {
+        let located = self.with("locate", file, |client, path| client.locate(path, offset, bytes, limit))?;
+        Ok((located.blocks, located.more))
     }
 
     fn root(&self) -> Uri {
@@ -83,9 +99,9 @@ impl FileSystem for DfsFileSystem {
     }
 
     fn create(&self, file: &Uri, options: &CreateOptions) -> Result<Box<dyn FileWriter>, FsError> {
-        let CreateOptions { overwrite, replication, block_bytes } = *options;
-        let options =
-            client::CreateOptions { overwrite, parents: true, replication, block_bytes, mode: FILE_MODE };
+        let CreateOptions { overwrite, parent_exists, replication, block_bytes } = *options;
+        let parents = !parent_exists;
+        let options = client::CreateOptions { overwrite, parents, replication, block_bytes, mode: FILE_MODE };
         let writer = self.with("create", file, |client, path| client.create(path, options))?;
         Ok(Box::new(DfsWriter::new(file, writer)))
     }

@@ -7,6 +7,7 @@ use gristmill_proto::auth::SecretError;
 
 use super::dfs::chain;
 use crate::client::DfsError;
+use crate::s3::S3Error;
 use crate::uri::Uri;
 
 /// An operation that failed: what it was, on what, and why.
@@ -67,6 +68,9 @@ pub enum Cause {
     /// The cluster refuses it for a reason that no other file system has, or cannot be reached.
     #[error("{}", chain(.0))]
     Dfs(#[source] Box<DfsError>),
+    /// S3 refuses it for a reason that no other file system has, or cannot be reached.
+    #[error("{0}")]
+    S3(#[source] Box<S3Error>),
     /// The system's reason.
     #[error("{0}")]
     Io(#[source] io::Error),
@@ -127,6 +131,7 @@ impl From<Cause> for io::Error {
         match cause {
             Cause::Io(error) => error,
             Cause::Dfs(error) => io::Error::from(*error),
+            Cause::S3(error) => io::Error::from(*error),
             cause => io::Error::new(cause.kind(), cause),
         }
     }

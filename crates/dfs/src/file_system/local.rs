@@ -56,7 +56,7 @@ impl FileSystem for LocalFileSystem {
 
     fn create(&self, file: &Uri, options: &CreateOptions) -> Result<Box<dyn FileWriter>, FsError> {
         let failed = |source: io::Error| FsError::new("create", file, source);
-        if let Some(parent) = file.path().parent() {
+        if let Some(parent) = file.path().parent().filter(|_| !options.parent_exists) {
             fs::create_dir_all(parent).map_err(|error| match error.kind() {
                 io::ErrorKind::AlreadyExists => failed(io::ErrorKind::NotADirectory.into()),
                 _ => failed(error),

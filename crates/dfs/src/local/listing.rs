@@ -3,15 +3,13 @@
 use std::fs::{self, DirEntry, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::panic;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use super::is_absence;
-use crate::glob::{Cursor, Pattern};
+use crate::glob::Pattern;
 use crate::store::{FileInfo, ListError};
 use crate::uri::Uri;
+use crate::walk::{self, Directory, Found};
 
 pub(super) fn list(pattern: &Uri, threads: usize) -> Result<Vec<FileInfo>, ListError> {
     let path = pattern.path();
@@ -42,29 +40,6 @@ fn list_glob(pattern: &Uri, threads: usize, source: io::Error) -> Result<Vec<Fil
     }
 }
 
-/// A directory to read, and how far its path has come in the pattern.
-struct Directory {
-    path: PathBuf,
-    cursor: Cursor,
-}
-
-/// What some directories hold.
-#[derive(Default)]
-struct Found {
-    files: Vec<FileInfo>,
-    directories: Vec<Directory>,
-    /// Whether the pattern names anything at all: an empty directory too.
-    named: bool,
-}
-
-impl Found {
-    fn add(&mut self, more: Found) {
-        self.files.extend(more.files);
-        self.directories.extend(more.directories);
-        self.named |= more.named;
-    }
-}
-
 /// One listing: what does not change while it goes down, level by level.
 struct Walk {
     base: PathBuf,
@@ -72,42 +47,11 @@ struct Walk {
 }
 
 fn below(base: PathBuf, pattern: Pattern, threads: usize) -> Result<Found, ListError> {
-    let root = Directory { path: base.clone(), cursor: pattern.start() };
-    let mut found = Found { named: root.cursor.named, directories: vec![root], ..Found::default() };
-    let walk = Walk { base, pattern };
-    while !found.directories.is_empty() {
-        let level = std::mem::take(&mut found.directories);
-        found.add(walk.read_level(&level, threads)?);
-    }
-    found.files.sort_unstable_by(|one, other| one.uri.cmp(&other.uri));
-    Ok(found)
+    let walk = Walk { base: base.clone(), pattern };
+    walk::walk(base, &walk.pattern, threads, |directory, found| walk.read_directory(directory, found))
 }
 
 impl Walk {
-    /// Reads the directories of one level; each thread takes the next one that nobody has.
-    fn read_level(&self, level: &[Directory], threads: usize) -> Result<Found, ListError> {
-        let next = AtomicUsize::new(0);
-        let read_some = || {
-            let mut found = Found::default();
-            while let Some(directory) = level.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Err(error) = self.read_directory(directory, &mut found) {
-                    // Nobody need go on.
-                    next.store(level.len(), Ordering::Relaxed);
-                    return Err(error);
-                }
-            }
-            Ok(found)
-        };
-        thread::scope(|scope| {
-            let others: Vec<_> = (1..threads.min(level.len())).map(|_| scope.spawn(read_some)).collect();
-            let mut found = read_some()?;
-            for other in others {
-                found.add(other.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked))?);
-            }
-            Ok(found)
-        })
-    }
-
     fn read_directory(&self, directory: &Directory, found: &mut Found) -> Result<(), ListError> {
         let failed = |source| ListError::Directory { uri: Uri::local(&directory.path), source };
         for entry in fs::read_dir(or_here(&directory.path)).map_err(failed)? {

@@ -4,11 +4,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, RenameFlags, StatxAttributes, StatxFlags, renameat_with, statx};
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use rustix::io::Errno;
 
-use super::is_absence;
+use super::appending::{Turn, link_all, remove_own};
 use super::staging_directory::warn;
+use super::{changes, is_absence};
 use crate::store::{Existing, StageError};
 use crate::uri::Uri;
 
@@ -24,19 +25,21 @@ pub(super) struct Place {
 /// A place that was filled, and how to undo it.
 #[derive(Debug)]
 pub(super) struct Filled {
-    how: How,
+    pub(super) how: How,
     /// Directories made above it, topmost first.
-    parents: Vec<PathBuf>,
+    pub(super) parents: Vec<PathBuf>,
 }
 
 #[derive(Debug)]
-enum How {
+pub(super) enum How {
     /// Nothing was there, or an empty directory.
     Renamed,
     /// What was there is where the new one was.
     Exchanged,
     /// What was there is at `old`.
     MovedAside,
+    /// What was there, if anything, is there still, and the new files with it.
+    Appended,
 }
 
 impl Place {
@@ -53,6 +56,17 @@ impl Place {
 
     pub(super) fn output(&self) -> &Uri {
         &self.output
+    }
+
+    /// As the system sees it.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directories above it, the lowest first.
+    pub(super) fn above(&self) -> impl Iterator<Item = &Path> {
+        let lowest = parent(&self.path);
+        std::iter::successors(Some(lowest), |above| Some(parent(above)).filter(|next| next != above))
     }
 
     /// The nearest directory above the output that exists: staging in it leaves nothing else behind.
@@ -72,6 +86,9 @@ impl Place {
     pub(super) fn check(&self, existing: Existing) -> Result<(), StageError> {
         if existing == Existing::Refuse && self.is_occupied()? {
             return Err(StageError::OutputExists { output: self.output.clone() });
+        }
+        if existing == Existing::Append && fs::metadata(&self.path).is_ok_and(|there| !there.is_dir()) {
+            return Err(StageError::NotADirectory { output: self.output.clone() });
         }
         if is_mount_point(&self.path) {
             return Err(StageError::MountPoint { output: self.output.clone() });
@@ -93,34 +110,59 @@ impl Place {
     }
 
     /// Undoes `fill`: the directory is at `whole` again, and what it replaced is at this place.
-    pub(super) fn empty(&self, whole: &Path, old: &Path, filled: &Filled) -> Result<(), StageError> {
+    pub(super) fn empty(
+        &self,
+        whole: &Path,
+        old: &Path,
+        filled: &Filled,
+        job: &str,
+    ) -> Result<(), StageError> {
         let failed = |source| move_error(&self.path, whole, source);
         match filled.how {
-            How::Exchanged => {
-                let exchanged = renameat_with(CWD, &self.path, CWD, whole, RenameFlags::EXCHANGE);
-                return exchanged.map_err(|errno| failed(errno.into()));
+            How::Appended => {
+                let before = [old, whole].into_iter().find(|tree| tree.is_dir());
+                remove_own(&self.path, job, before)?;
             }
-            How::Renamed => fs::rename(&self.path, whole).map_err(failed)?,
+            How::Exchanged => {
+                return changes::exchange(&self.path, whole).map_err(failed);
+            }
+            How::Renamed => changes::rename(&self.path, whole).map_err(failed)?,
             How::MovedAside => {
-                fs::rename(&self.path, whole).map_err(failed)?;
-                fs::rename(old, &self.path).map_err(|source| move_error(old, &self.path, source))?;
+                changes::rename(&self.path, whole).map_err(failed)?;
+                changes::rename(old, &self.path).map_err(|source| move_error(old, &self.path, source))?;
             }
         }
         remove_parents(&filled.parents.iter().map(PathBuf::as_path).collect::<Vec<_>>())
     }
 
     fn rename(&self, whole: &Path, old: &Path, existing: Existing) -> Result<How, StageError> {
-        let Err(source) = fs::rename(whole, &self.path) else { return Ok(How::Renamed) };
+        let Err(source) = changes::rename(whole, &self.path) else {
+            return Ok(if existing == Existing::Append { How::Appended } else { How::Renamed });
+        };
         let failed = |source| move_error(whole, &self.path, source);
         match existing {
             _ if !self.is_occupied()? => Err(failed(source)),
+            Existing::Append if !self.path.is_dir() => {
+                Err(StageError::NotADirectory { output: self.output.clone() })
+            }
             Existing::Refuse => Err(StageError::OutputExists { output: self.output.clone() }),
-            Existing::Overwrite => match renameat_with(CWD, whole, CWD, &self.path, RenameFlags::EXCHANGE) {
-                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                    replace(whole, &self.path, old).map(|()| How::MovedAside)
-                }
-                exchanged => exchanged.map(|()| How::Exchanged).map_err(|errno| failed(errno.into())),
-            },
+            Existing::Overwrite => self.exchange(whole, old),
+            Existing::Append => {
+                let _turn = Turn::take(parent(&self.path))?;
+                link_all(&self.output, &self.path, whole)?;
+                self.exchange(whole, old).map(|_| How::Appended)
+            }
+        }
+    }
+
+    fn exchange(&self, whole: &Path, old: &Path) -> Result<How, StageError> {
+        match changes::exchange(whole, &self.path) {
+            Err(error) if changes::is_unsupported(&error) => {
+                replace(whole, &self.path, old).map(|()| How::MovedAside)
+            }
+            exchanged => {
+                exchanged.map(|()| How::Exchanged).map_err(|source| move_error(whole, &self.path, source))
+            }
         }
     }
 
@@ -144,9 +186,9 @@ impl Place {
 
 /// Replaces `place` where the file system cannot exchange two names. It is empty for a moment between two renames.
 fn replace(whole: &Path, place: &Path, old: &Path) -> Result<(), StageError> {
-    fs::rename(place, old).map_err(|source| move_error(place, old, source))?;
-    fs::rename(whole, place).map_err(|source| {
-        warn(fs::rename(old, place).map_err(|source| move_error(old, place, source)));
+    changes::rename(place, old).map_err(|source| move_error(place, old, source))?;
+    changes::rename(whole, place).map_err(|source| {
+        warn(changes::rename(old, place).map_err(|source| move_error(old, place, source)));
         move_error(whole, place, source)
     })
 }
@@ -161,7 +203,7 @@ fn make_parents(path: &Path) -> Result<Vec<&Path>, StageError> {
     }
     let mut made = Vec::new();
     for directory in missing.into_iter().rev() {
-        match fs::create_dir(directory) {
+        match changes::create_directory(directory) {
             Ok(()) => made.push(directory),
             // `a/..` exists once `a` does, and another process may want the same directory.
             Err(source) if source.kind() == io::ErrorKind::AlreadyExists => {}
@@ -175,10 +217,11 @@ fn make_parents(path: &Path) -> Result<Vec<&Path>, StageError> {
 }
 
 /// Removes the directories that `make_parents` made, unless another process has come to use them.
-fn remove_parents(made: &[&Path]) -> Result<(), StageError> {
+pub(super) fn remove_parents(made: &[&Path]) -> Result<(), StageError> {
     for directory in made.iter().rev() {
-        match fs::remove_dir(directory) {
+        match changes::remove_directory(directory) {
             Err(source) if source.kind() == io::ErrorKind::DirectoryNotEmpty => break,
+            Err(source) if is_absence(&source) => {}
             removed => {
                 removed.map_err(|source| StageError::Remove { uri: Uri::local(directory), source })?;
             }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::publication::{Filled, Place, move_error};
 use super::staging_directory::{StagingDirectory, gone, sweep, warn};
 use crate::staged_name;
-use crate::store::{Existing, SUCCESS_FILE, StageError, StagedFile, StagedWriter, Staging};
+use crate::store::{Existing, StageError, StagedFile, StagedWriter, Staging};
 use crate::uri::Uri;
 
 /// An output in its staging directory.
@@ -17,6 +17,7 @@ use crate::uri::Uri;
 pub(super) struct LocalStaging {
     place: Place,
     existing: Existing,
+    job_id: String,
     /// Held while a file is created, so none is created behind an abort's back.
     state: Mutex<State>,
 }
@@ -38,7 +39,7 @@ impl LocalStaging {
         place.check(existing)?;
         sweep(home);
         let state = Mutex::new(State::Staging(StagingDirectory::make(home, job_id, output)?));
-        Ok(LocalStaging { place, existing, state })
+        Ok(LocalStaging { place, existing, job_id: job_id.to_owned(), state })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -77,7 +78,7 @@ impl LocalStaging {
             create_parent(&to)?;
             fs::rename(&from, &to).map_err(|source| move_error(&from, &to, source))?;
         }
-        let success = whole.join(SUCCESS_FILE);
+        let success = whole.join(staged_name::success_file(self.existing, &self.job_id));
         fs::write(&success, manifest).map_err(|source| create_error(&success, source))?;
         Ok(whole)
     }
@@ -89,8 +90,13 @@ impl Staging for LocalStaging {
         let path = path_of(self.directory(&state)?, attempt, name)?;
         create_parent(&path)?;
         let file = File::create_new(&path).map_err(|source| create_error(&path, source))?;
-        let staged = StagedFile { attempt: attempt.to_owned(), name: name.to_owned(), bytes: 0 };
-        Ok(Box::new(LocalWriter { file, path, staged, finished: false }))
+        let staged = StagedFile {
+            attempt: attempt.to_owned(),
+            name: name.to_owned(),
+            bytes: 0,
+            receipt: String::new(),
+        };
+        Ok(Box::new(LocalWriter::new(file, path, staged)))
     }
 
     fn discard(&self, file: &StagedFile) -> Result<(), StageError> {
@@ -114,7 +120,7 @@ impl Staging for LocalStaging {
     fn retract(&self) -> Result<(), StageError> {
         let mut state = self.state();
         let State::Published(directory, filled) = &*state else { return Err(self.ended()) };
-        self.place.empty(&directory.out(), &directory.old(), filled)?;
+        self.place.empty(&directory.out(), &directory.old(), filled, &self.job_id)?;
         *state = match std::mem::replace(&mut *state, State::Ended) {
             State::Published(directory, _) => State::Staging(directory),
             other => other,
@@ -147,11 +153,17 @@ impl Drop for LocalStaging {
     }
 }
 
-struct LocalWriter {
+pub(super) struct LocalWriter {
     file: File,
     path: PathBuf,
     staged: StagedFile,
     finished: bool,
+}
+
+impl LocalWriter {
+    pub(super) fn new(file: File, path: PathBuf, staged: StagedFile) -> LocalWriter {
+        LocalWriter { file, path, staged, finished: false }
+    }
 }
 
 impl Write for LocalWriter {
@@ -196,6 +208,6 @@ fn create_directory(path: &Path) -> Result<(), StageError> {
     fs::create_dir(path).map_err(|source| create_error(path, source))
 }
 
-fn create_error(path: &Path, source: io::Error) -> StageError {
+pub(super) fn create_error(path: &Path, source: io::Error) -> StageError {
     StageError::Create { uri: Uri::local(path), source }
 }

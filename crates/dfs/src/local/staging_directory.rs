@@ -19,12 +19,12 @@ use std::time::Duration;
 use crate::store::StageError;
 use crate::uri::Uri;
 
-const PREFIX: &str = ".gristmill-";
+pub(super) const PREFIX: &str = ".gristmill-";
 const LOCK: &str = "lock";
 const LOCK_TO_BE: &str = "lock.new";
 const ATTEMPTS: &str = "attempts";
-const OUT: &str = "out";
-const OLD: &str = "old";
+pub(super) const OUT: &str = "out";
+pub(super) const OLD: &str = "old";
 
 /// A process makes its lock at once after its directory; one that has not within an hour died between the two.
 const STILLBORN_AGE_SECONDS: u64 = 3600;

@@ -105,7 +105,9 @@ impl Tree {
             Err(refusal) if matches!(refusal.cause, Cause::NotFound) => {}
             Err(refusal) => return Err(refusal),
         }
-        self.make_parent(path, user, now_ms)?;
+        if !options.parent_exists {
+            self.make_parent(path, user, now_ms)?;
+        }
         let content = Content { bytes: Bytes::new(), modified_ms: now_ms, is_written: true };
         let content = Arc::new(Mutex::new(content));
         let body = Body::File {

@@ -12,7 +12,6 @@ use gristmill_proto::attendance::{
     BlockReport, Changes, Notice, Order, Orders, Refused, Register, ReplicaInfo, ReportAnswer, Welcome,
     refused,
 };
-use gristmill_proto::auth::Role;
 use gristmill_proto::ids::{BlockId, Incarnation, WorkerId};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -46,7 +45,7 @@ impl Attendance for AttendanceService {
         &self,
         request: Request<Streaming<Notice>>,
     ) -> Result<Response<Self::AttendStream>, Status> {
-        super::callers::check(&self.state, request.metadata(), Role::Worker, "attendance")?;
+        super::callers::check_worker(&self.state, request.metadata())?;
         let peer = request.remote_addr();
         let mut notices = request.into_inner();
         let Some(Kind::Register(register)) = notices.message().await?.and_then(|notice| notice.notice) else {
@@ -74,7 +73,7 @@ impl Attendance for AttendanceService {
         &self,
         request: Request<Streaming<BlockReport>>,
     ) -> Result<Response<ReportAnswer>, Status> {
-        super::callers::check(&self.state, request.metadata(), Role::Worker, "attendance")?;
+        super::callers::check_worker(&self.state, request.metadata())?;
         let mut slices = request.into_inner();
         let mut answer = ReportAnswer::default();
         while let Some(slice) = slices.message().await? {
@@ -241,6 +240,7 @@ fn take_slice(state: &State, report: &BlockReport) -> Result<(u64, u64), Status>
     let replicas =
         blocks::replicas_of(report).map_err(|error| Status::invalid_argument(error.to_string()))?;
     let snapshot = state.namespace.snapshot().map_err(store_failed)?;
+    let unfinished = known(&snapshot, &report.unfinished).map_err(store_failed)?;
     let known = known(&snapshot, &replicas).map_err(store_failed)?;
     let slice = Slice {
         worker: WorkerId(report.worker),
@@ -251,7 +251,14 @@ fn take_slice(state: &State, report: &BlockReport) -> Result<(u64, u64), Status>
         replicas: &known,
     };
     let mut outbox = Outbox::default();
-    let taken = state.blocks().report_slice(&slice, state.clock.now_ms(), &mut outbox);
+    let taken = {
+        let mut blocks = state.blocks();
+        let taken = blocks.report_slice(&slice, state.clock.now_ms(), &mut outbox);
+        if taken.is_ok() {
+            blocks.report_unfinished(slice.worker, &unfinished);
+        }
+        taken
+    };
     state.dispatch(outbox);
     let taken = taken.map_err(|error| {
         tracing::warn!(worker = report.worker, %error, "a slice of a report was refused");

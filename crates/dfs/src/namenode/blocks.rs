@@ -45,7 +45,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gristmill_proto::attendance::order::Order;
 use gristmill_proto::ids::{BlockId, ClusterId, Epoch, Generation, Incarnation, InodeId, WorkerId};
-use gristmill_proto::namespace;
+use gristmill_proto::namespace::{self, set_worker_state};
 
 pub use health::{BlockHealth, Totals};
 pub use placement::PipelineWanted;
@@ -196,6 +196,11 @@ pub enum Decision {
         /// The block.
         block: BlockId,
     },
+    /// A worker was away for maintenance for as long as that may take: it is to serve again.
+    MaintenanceOver {
+        /// The worker.
+        worker: WorkerId,
+    },
     /// No worker has a replica of a complete block, good or bad.
     Missing {
         /// The block.
@@ -225,6 +230,8 @@ pub struct Blocks {
     recoveries: BTreeMap<u64, Recovery>,
     recent: Recent,
     roster: Roster,
+    /// What an operator wants of workers that have not registered with this master.
+    awaited: BTreeMap<WorkerId, set_worker_state::State>,
     reports: Reports,
     wanting: Wanting,
     copies: Copies,
@@ -261,6 +268,7 @@ impl Blocks {
             recoveries: BTreeMap::new(),
             recent: Recent::default(),
             roster: Roster::default(),
+            awaited: BTreeMap::new(),
             reports: Reports::new(epoch),
             wanting: Wanting::default(),
             copies: Copies::default(),
@@ -275,7 +283,7 @@ impl Blocks {
     /// Time passes. To be called every 100 to 1000 ms; the work of one call is bounded.
     pub fn tick(&mut self, now_ms: u64, out: &mut Outbox) {
         self.observe(now_ms);
-        self.watch_workers();
+        self.watch_workers(out);
         self.order_reports(out);
         self.watch_safe_mode();
         self.expire_copies();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gristmill_proto::PROTOCOL_VERSION;
-use gristmill_proto::auth::Role;
+use gristmill_proto::auth::JobCaller;
 use gristmill_proto::ids::ClientId;
 use gristmill_proto::namespace::answer::Outcome;
 use gristmill_proto::namespace::call::Request;
@@ -54,12 +54,15 @@ impl Namespace for CallService {
     type CallStream = Pin<Box<dyn Stream<Item = Result<Answers, Status>> + Send>>;
 
     async fn call(&self, request: Incoming<Streaming<Calls>>) -> Result<Response<Self::CallStream>, Status> {
-        super::callers::check(&self.state, request.metadata(), Role::Client, "namespace")?;
+        let attempt = super::callers::check_client(&self.state, request.metadata())?;
         let mut calls = request.into_inner();
         let first = calls.message().await?;
-        let Some(hello) = first.and_then(|calls| calls.hello) else {
+        let Some(mut hello) = first.and_then(|calls| calls.hello) else {
             return Err(Status::invalid_argument("the first message of a stream holds a hello"));
         };
+        if let Some(JobCaller { user, groups, .. }) = attempt {
+            (hello.user, hello.groups) = (user, groups);
+        }
         let session = Session::open(self.state.clone(), self.committer.clone(), hello)?;
         let (messages, receiver) = mpsc::channel(MESSAGES_WAITING_MAX);
         let welcome = Answers { welcome: Some(session.welcome()), answers: Vec::new() };
@@ -117,6 +120,7 @@ impl Session {
             replication: self.state.default_replication(),
             block_bytes: options.block_bytes,
             user_home: format!("/user/{}", self.caller.user),
+            inside_address: options.inside_address.clone(),
         }
     }
 
@@ -203,8 +207,6 @@ fn is_change(request: &Request) -> bool {
             | Request::Check(_)
             | Request::RenewLeases(_)
             | Request::ReportBad(_)
-            | Request::SetWorkerState(_)
-            | Request::SetSafeMode(_)
             | Request::Repair(_)
     )
 }

@@ -1,6 +1,6 @@
 //! The two times of a namenode: one for deciding, one for showing.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 /// Reads both clocks. Decisions (leases, heartbeats, time-outs) rest on the monotonic one only, so that a jump of
 /// the machine's date neither ends a lease early nor makes it last for ever.
@@ -21,6 +21,6 @@ impl Clock {
 
     /// Milliseconds since 1970, for modification times and the expiry of tokens. Before 1970 it stands at 0.
     pub(crate) fn wall_ms(&self) -> u64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+        gristmill_proto::wall_clock::now_ms()
     }
 }

@@ -149,14 +149,14 @@ impl Committer {
             }
         };
         self.state.set_read_only(read_only);
-        if read_only && !frees_space(request) {
+        if read_only && !frees_space(request) && !is_of_operator(request) {
             return Err(refusal(Kind::ReadOnly, "the disk under the master is nearly full"));
         }
         // The safe mode after a start holds back what is decided from replicas, which is no reason to refuse a change
         // of names. Set by hand it is meant to stop changes.
-        if self.state.blocks().safe_mode().by_hand {
+        if self.state.blocks().safe_mode().by_hand && !is_of_operator(request) {
             return Err(refusal(
-                Kind::SafeMode,
+                Kind::ReadOnlyByHand,
                 "the namespace is read-only until `gristmill fs safemode leave`",
             ));
         }
@@ -174,7 +174,7 @@ impl Committer {
                     exclude: &exclude,
                     keep: &[],
                 });
-                Ok(Facts { durable: self.is_durable(&file, add.previous.as_ref()), targets })
+                Ok(Facts { durable: self.is_durable(&file, add.previous.as_ref()), targets, ..facts })
             }
             Request::Complete(complete) => {
                 let Some(file) = open_file(&snapshot, complete.inode)? else { return Ok(facts) };
@@ -186,6 +186,10 @@ impl Committer {
             Request::Append(append) => {
                 let targets = self.holders_of_last(&snapshot, caller, &append.path, host);
                 Ok(Facts { targets, ..facts })
+            }
+            Request::SetWorkerState(set) => {
+                let is_known = self.state.blocks().replica(WorkerId(set.worker)).is_some();
+                Ok(Facts { is_known, ..facts })
             }
             _ => Ok(facts),
         }
@@ -269,6 +273,11 @@ fn open_file(snapshot: &Snapshot, inode: u64) -> Result<Option<UnderConstruction
 
 fn refusal(kind: Kind, detail: &str) -> Failure {
     Failure { kind: kind.into(), path: String::new(), detail: detail.to_owned() }
+}
+
+/// What an operator may do whatever is the matter.
+fn is_of_operator(request: &Request) -> bool {
+    matches!(request, Request::SetSafeMode(_) | Request::SetWorkerState(_))
 }
 
 /// What helps when the disk is full.

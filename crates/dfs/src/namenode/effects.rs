@@ -55,6 +55,8 @@ pub(crate) fn take(
             };
             blocks.begin_recovery(wanted, now_ms, out);
         }
+        Effect::WorkerStateSet { worker, state } => blocks.set_worker_state(worker, state, now_ms),
+        Effect::SafeModeSet(on) => blocks.set_safe_mode(on),
         // Bounded actions come again with the next tick.
         Effect::Unfinished => {}
     }
@@ -75,6 +77,10 @@ pub(crate) fn action_of(decision: Decision) -> Option<Action> {
         Decision::RecoveryWaits { inode, block, attempts } => {
             tracing::warn!(%inode, %block, attempts, "recovery waits for a worker that has what was promised");
             None
+        }
+        Decision::MaintenanceOver { worker } => {
+            tracing::warn!(%worker, "maintenance took too long: it is over, and what the worker has is copied");
+            Some(Action::EndMaintenance { worker })
         }
         Decision::Corrupt { block } => {
             tracing::error!(%block, "all replicas are bad: they are kept");

@@ -12,10 +12,11 @@
 //! Where replicas are is not known here, and time comes in with commands: what is stored is a pure function of what
 //! was asked.
 //!
-//! Modules, in reading order: `command` (what is asked and answered), `refusal` (how it fails), `paths`, `tables`
-//! (the format), `inode`, `access`, `tree` (what readers and changes share), `change` and `draft` (how the tables
+//! Modules, in reading order: `command` (what is asked and answered), `refusal` (how it fails), `paths`, `pages`
+//! and `tables` (the format), `inode`, `access`, `tree` (what readers and changes share), `change` and `draft` (how the tables
 //! change), `group` and `sessions`; then the calls: `creation`, `writing`, `reopening`, `leases`, `renaming`,
-//! `deletion`, `trash`, `concatenation`, `attributes`, `quota`; and the reads: `snapshot`, `survey`.
+//! `deletion`, `trash`, `concatenation`, `attributes`, `quota`, `services`; and the reads: `snapshot`, `survey`; and
+//! `integrity` (is all of it whole?), which writes to nothing but memory (`untouched`).
 
 mod access;
 mod attributes;
@@ -29,26 +30,31 @@ mod draft;
 pub mod fuzzing;
 mod group;
 mod inode;
+mod integrity;
 mod leases;
+mod pages;
 mod paths;
 mod quota;
 mod refusal;
 mod renaming;
 mod reopening;
+mod services;
 mod sessions;
 mod snapshot;
 mod survey;
 mod tables;
 mod trash;
 mod tree;
+mod untouched;
 mod writing;
 
-use std::fs::{self, File};
-use std::io;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gristmill_proto::ids::{ClusterId, Epoch};
+use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageBackend, WriteTransaction};
 
 pub use attributes::OWNER_BYTES_MAX;
@@ -58,6 +64,8 @@ pub use command::{
     TRASH_BUCKETS_PER_ACTION,
 };
 pub use creation::{BLOCK_BYTES_MAX, REPLICATION_MAX};
+pub use integrity::{Integrity, PROBLEMS_TOLD_MAX};
+pub use pages::CheckedPages;
 pub use paths::{FsPath, NAME_BYTES_MAX, PATH_BYTES_MAX, PATH_DEPTH_MAX};
 pub use refusal::{CallError, StoreError};
 pub use renaming::PUBLICATION_NAMES_MAX;
@@ -65,7 +73,10 @@ pub use sessions::ANSWERS_PER_CLIENT_MAX;
 pub use snapshot::{LIST_MAX, LOCATE_MAX, Snapshot, Totals, UnderConstruction};
 pub use survey::{CHECK_FILES_MAX, CheckPage, CheckedFile};
 pub use trash::TRASH;
+pub use untouched::Untouched;
 pub use writing::FILE_BLOCKS_MAX;
+
+use crate::guarded::guarded;
 
 /// What can be chosen of a namespace.
 #[derive(Clone, Debug)]
@@ -131,6 +142,12 @@ pub enum NamespaceOpenError {
         #[source]
         source: DatabaseError,
     },
+    /// Its pages are not those of a store.
+    #[error("cannot open the namespace {}: its pages make no sense; restore a copy", .path.display())]
+    NoSense {
+        /// The store.
+        path: PathBuf,
+    },
     /// It opens, and cannot be used.
     #[error("cannot start on the namespace {}: {source}", .path.display())]
     Start {
@@ -168,16 +185,26 @@ impl Namespace {
     pub fn create_or_open(path: &Path, options: NamespaceOptions) -> Result<Namespace, NamespaceOpenError> {
         let made = |source| NamespaceOpenError::Make { path: path.to_owned(), source };
         if fs::exists(path).map_err(made)? {
-            let database = builder(&options).create(path).map_err(|problem| open_error(path, problem))?;
-            return Namespace::start(database, path, options, ClusterId::random());
+            // The embedded store panics on some files that were cut short: they are damaged, and no bug.
+            let opened = guarded(|| {
+                let database = open(path, &options)?;
+                Namespace::start(database, path, options, ClusterId::random())
+            });
+            let namespace =
+                opened.unwrap_or_else(|_| Err(NamespaceOpenError::NoSense { path: path.to_owned() }))?;
+            sweep(path);
+            return Ok(namespace);
         }
         // Made aside, so that a half-made one is never taken for a damaged one.
         let cluster = ClusterId::random();
         let aside = path.with_added_extension(format!("{cluster}.new"));
-        let database = builder(&options).create(&aside).map_err(|problem| open_error(&aside, problem))?;
+        let database = open(&aside, &options)?;
         let namespace = Namespace::start(database, path, options, cluster)?;
         match put_in_place(&aside, path) {
-            Ok(()) => Ok(namespace),
+            Ok(()) => {
+                sweep(path);
+                Ok(namespace)
+            }
             Err(source) => {
                 fs::remove_file(&aside).map_err(made)?;
                 match source.kind() {
@@ -194,7 +221,7 @@ impl Namespace {
         options: NamespaceOptions,
     ) -> Result<Namespace, NamespaceOpenError> {
         let path = Path::new("(a backend)");
-        let database = builder(&options).create_with_backend(backend);
+        let database = builder(&options).create_with_backend(CheckedPages::new(backend));
         let database = database.map_err(|problem| open_error(path, problem))?;
         Namespace::start(database, path, options, ClusterId::random())
     }
@@ -264,6 +291,30 @@ impl Namespace {
     }
 }
 
+/// Opens the file, or makes it.
+fn open(path: &Path, options: &NamespaceOptions) -> Result<Database, NamespaceOpenError> {
+    let backend = backend(path, true)?;
+    let opened = builder(options).create_with_backend(CheckedPages::new(backend));
+    opened.map_err(|problem| open_error(path, problem))
+}
+
+/// The file as a storage: to be written, and made if it is not there, or only to be read.
+fn backend(path: &Path, writes: bool) -> Result<FileBackend, NamespaceOpenError> {
+    let failed = |problem: DatabaseError| open_error(path, problem);
+    let mut how = OpenOptions::new();
+    how.read(true).write(writes).create(writes).truncate(false);
+    let opened = how.open(path);
+    let mut file = opened.map_err(|source| NamespaceOpenError::Make { path: path.to_owned(), source })?;
+    let mut start = Vec::new();
+    let begun = file.by_ref().take(tables::REDB_MAGIC.len() as u64).read_to_end(&mut start);
+    begun.map_err(|source| failed(DatabaseError::Storage(source.into())))?;
+    if start == tables::REDB_MAGIC {
+        let (path, found, known) = (path.to_owned(), tables::FORMAT_WITHOUT_SUMS, tables::FORMAT);
+        return Err(NamespaceOpenError::OtherFormat { path, found, known });
+    }
+    FileBackend::new(file).map_err(failed)
+}
+
 fn builder(options: &NamespaceOptions) -> Builder {
     let mut builder = Builder::new();
     builder.set_cache_size(options.cache_bytes);
@@ -278,6 +329,17 @@ fn begin(database: &Database) -> Result<WriteTransaction, StoreError> {
     Ok(transaction)
 }
 
+/// A number of the table of facts. One that is damaged is not taken for none: the store would be made anew.
+fn number(
+    meta: &redb::Table<'_, &'static str, &'static [u8]>,
+    name: &'static str,
+) -> Result<Option<u64>, StoreError> {
+    let Some(row) = redb::ReadableTable::get(meta, name)? else { return Ok(None) };
+    let bytes = <[u8; 8]>::try_from(row.value());
+    let damaged = |_| StoreError::damaged(name, tables::FORMAT, format!("has {} bytes", row.value().len()));
+    Ok(Some(u64::from_le_bytes(bytes.map_err(damaged)?)))
+}
+
 /// Makes the tables if there are none, and raises the epoch. The format of a store that has another one is `Err`.
 fn raise_epoch(
     database: &Database,
@@ -287,10 +349,7 @@ fn raise_epoch(
     let transaction = begin(database)?;
     let found = {
         let mut meta = transaction.open_table(tables::META)?;
-        let number = |row: Option<redb::AccessGuard<'_, &'static [u8]>>| {
-            row.and_then(|row| row.value().try_into().ok()).map(u64::from_le_bytes)
-        };
-        let format = number(redb::ReadableTable::get(&meta, "format")?);
+        let format = number(&meta, "format")?;
         if let Some(found) = format.filter(|&found| found != tables::FORMAT) {
             return Ok(Err(found));
         }
@@ -298,13 +357,15 @@ fn raise_epoch(
             meta.insert("format", tables::FORMAT.to_le_bytes().as_slice())?;
             meta.insert("cluster", cluster.0.as_slice())?;
         }
-        let epoch = Epoch(number(redb::ReadableTable::get(&meta, "epoch")?).unwrap_or(0) + 1);
+        let epoch = Epoch(number(&meta, "epoch")?.unwrap_or(0) + 1);
         meta.insert("epoch", epoch.0.to_le_bytes().as_slice())?;
         let row = redb::ReadableTable::get(&meta, "cluster")?;
         let cluster = row.and_then(|row| ClusterId::from_wire(row.value()));
         let missing = || StoreError::damaged("the cluster id of format", tables::FORMAT, "is no id");
         let cluster = cluster.ok_or_else(missing)?;
         drop(meta);
+        // A store of before has none.
+        transaction.open_table(tables::SERVICES)?;
         if format.is_none() {
             change::plant(&transaction, options)?;
             sessions::plant(&transaction)?;
@@ -328,6 +389,42 @@ fn put_in_place(aside: &Path, path: &Path) -> io::Result<()> {
     }
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Removes stores that dead masters were making. What cannot be removed is said; nobody reads it.
+fn sweep(path: &Path) {
+    for aside in leftovers(path).unwrap_or_else(|error| {
+        tracing::warn!(path = %path.display(), %error, "cannot look for half-made namespaces");
+        Vec::new()
+    }) {
+        // Whoever is making one has it locked.
+        let removed = File::open(&aside).and_then(|file| match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Ok(()),
+            locked => locked.map_err(io::Error::from).and_then(|()| fs::remove_file(&aside)),
+        });
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %aside.display(), %error, "cannot remove a half-made namespace");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What is beside the store under the names of half-made ones.
+fn leftovers(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory.unwrap_or(Path::new(".")))? {
+        let entry = entry?.path();
+        let other = entry.file_name().unwrap_or_default().to_string_lossy();
+        let id = other.strip_prefix(&name).and_then(|rest| rest.strip_prefix('.')?.strip_suffix(".new"));
+        if id.is_some_and(|id| ClusterId::from_text(id).is_some()) {
+            found.push(entry);
+        }
+    }
+    Ok(found)
 }
 
 fn open_error(path: &Path, problem: DatabaseError) -> NamespaceOpenError {

@@ -7,8 +7,7 @@ use gristmill_proto::namespace::answer::Outcome;
 use gristmill_proto::namespace::call::Request;
 use gristmill_proto::namespace::failure::Kind;
 use gristmill_proto::namespace::{
-    Answer, Call, Check, CheckReport, ClusterReport, Done, Failure, Problem, Repair, ReportBad, SetSafeMode,
-    SetWorkerState, problem, set_worker_state,
+    Answer, Call, Check, CheckReport, ClusterReport, Done, Failure, Problem, Repair, ReportBad, problem,
 };
 use tokio::sync::mpsc;
 
@@ -78,8 +77,6 @@ impl Reading<'_> {
             Request::Check(check) => Outcome::Check(self.check(&check)?),
             Request::RenewLeases(_) => done(), // Whatever a client sends is a sign of life.
             Request::ReportBad(bad) => self.report_bad(&bad),
-            Request::SetWorkerState(set) => self.as_superuser(|| self.set_worker_state(&set))?,
-            Request::SetSafeMode(set) => self.as_superuser(|| self.set_safe_mode(&set))?,
             Request::Repair(repair) => self.repair(&repair)?,
             _ => refused(Kind::InvalidArgument, "the call asks for nothing this master knows"),
         })
@@ -108,31 +105,6 @@ impl Reading<'_> {
         let order = Order::CheckReplica(CheckReplica { block: bad.block, generation: bad.generation });
         let outbox = Outbox { orders: vec![(WorkerId(bad.worker), order)], ..Outbox::default() };
         self.state.dispatch(outbox);
-        done()
-    }
-
-    fn as_superuser(&self, act: impl FnOnce() -> Outcome) -> Result<Outcome, CallError> {
-        let root = self.snapshot.stat(self.reader.caller, "/")?;
-        match root.owner == self.reader.caller.user {
-            true => Ok(act()),
-            false => Ok(refused(Kind::PermissionDenied, "only the owner of / may do this")),
-        }
-    }
-
-    fn set_worker_state(&self, set: &SetWorkerState) -> Outcome {
-        let Ok(wanted) = set_worker_state::State::try_from(set.state) else {
-            return refused(Kind::InvalidArgument, "no such state of a worker");
-        };
-        let now_ms = self.state.clock.now_ms();
-        let known = self.state.blocks().set_worker_state(WorkerId(set.worker), wanted, now_ms);
-        match known {
-            true => done(),
-            false => refused(Kind::NotFound, &format!("there is no worker-{}", set.worker)),
-        }
-    }
-
-    fn set_safe_mode(&self, set: &SetSafeMode) -> Outcome {
-        self.state.blocks().set_safe_mode(set.on);
         done()
     }
 

@@ -1,16 +1,14 @@
 //! Every file that a pattern names, found by several threads.
 
-use std::panic;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use crate::file_system::{Cause, FileSystem, FsError, Kind, entries};
-use crate::glob::{Cursor, Pattern};
+use crate::glob::Pattern;
 use crate::store::{FileInfo, ListError};
 use crate::uri::Uri;
+use crate::walk::{Directory, Found, walk};
 
-pub(super) fn list(fs: &dyn FileSystem, pattern: &Uri, threads: usize) -> Result<Vec<FileInfo>, ListError> {
+pub(crate) fn list(fs: &dyn FileSystem, pattern: &Uri, threads: usize) -> Result<Vec<FileInfo>, ListError> {
     let uri = pattern.clone();
     match fs.stat(pattern) {
         Ok(status) => match status.kind {
@@ -44,29 +42,6 @@ fn list_glob(
     }
 }
 
-/// A directory to read, and how far its path has come in the pattern.
-struct Directory {
-    path: PathBuf,
-    cursor: Cursor,
-}
-
-/// What some directories hold.
-#[derive(Default)]
-struct Found {
-    files: Vec<FileInfo>,
-    directories: Vec<Directory>,
-    /// Whether the pattern names anything at all: an empty directory too.
-    named: bool,
-}
-
-impl Found {
-    fn add(&mut self, more: Found) {
-        self.files.extend(more.files);
-        self.directories.extend(more.directories);
-        self.named |= more.named;
-    }
-}
-
 /// One listing: what does not change while it goes down, level by level.
 struct Walk<'a> {
     fs: &'a dyn FileSystem,
@@ -77,40 +52,9 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// The files below `base`; `None` if the pattern names nothing at all.
     fn files(&self, base: PathBuf, threads: usize) -> Result<Option<Vec<FileInfo>>, ListError> {
-        let cursor = self.pattern.start();
-        let named = cursor.named;
-        let mut found =
-            Found { named, directories: vec![Directory { path: base, cursor }], ..Found::default() };
-        while !found.directories.is_empty() {
-            let level = std::mem::take(&mut found.directories);
-            found.add(self.read_level(&level, threads)?);
-        }
-        found.files.sort_unstable_by(|one, other| one.uri.cmp(&other.uri));
+        let read = |directory: &Directory, found: &mut Found| self.read_directory(directory, found);
+        let found = walk(base, &self.pattern, threads, read)?;
         Ok(found.named.then_some(found.files))
-    }
-
-    /// Reads the directories of one level; each thread takes the next one that nobody has.
-    fn read_level(&self, level: &[Directory], threads: usize) -> Result<Found, ListError> {
-        let next = AtomicUsize::new(0);
-        let read_some = || {
-            let mut found = Found::default();
-            while let Some(directory) = level.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Err(error) = self.read_directory(directory, &mut found) {
-                    // Nobody need go on.
-                    next.store(level.len(), Ordering::Relaxed);
-                    return Err(error);
-                }
-            }
-            Ok(found)
-        };
-        thread::scope(|scope| {
-            let others: Vec<_> = (1..threads.min(level.len())).map(|_| scope.spawn(read_some)).collect();
-            let mut found = read_some()?;
-            for other in others {
-                found.add(other.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked))?);
-            }
-            Ok(found)
-        })
     }
 
     fn read_directory(&self, directory: &Directory, found: &mut Found) -> Result<(), ListError> {

@@ -9,27 +9,27 @@
 //! ```
 
 use std::collections::HashSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::file_system::{Cause, CreateOptions, DeleteOptions, FileWriter, FsError, Publish};
-use crate::staged_name;
-use crate::store::{Existing, SUCCESS_FILE, StageError, StagedFile, StagedWriter, Staging};
+use crate::staged_name::{self, is_of_job};
+use crate::store::{Existing, StageError, StagedFile, StagedWriter, Staging};
 use crate::uri::Uri;
 
-const PREFIX: &str = ".gristmill-";
+pub(super) const PREFIX: &str = ".gristmill-";
 const LOCK: &str = "lock";
 const ATTEMPTS: &str = "attempts";
-const OUT: &str = "out";
-const OLD: &str = "old";
+pub(super) const OUT: &str = "out";
+pub(super) const OLD: &str = "old";
 
 /// One transaction of the file system moves at most so many files: larger ones would keep others waiting.
-const MOVES_MAX: usize = 1000;
+pub(super) const MOVES_MAX: usize = 1000;
 
 /// Gone for good with all below it: nobody wants staged files in the trash.
-const FOR_GOOD: DeleteOptions = DeleteOptions { recursive: true, skip_trash: true };
+pub(super) const FOR_GOOD: DeleteOptions = DeleteOptions { recursive: true, skip_trash: true };
 
 /// An output in its staging directory.
 pub(super) struct TreeStaging<F: Publish + 'static> {
@@ -37,6 +37,7 @@ pub(super) struct TreeStaging<F: Publish + 'static> {
     output: Uri,
     directory: Uri,
     existing: Existing,
+    job_id: String,
     /// Held for reading while a file is created, so none is created behind an abort's back.
     state: RwLock<State>,
     /// Says that this process lives as long as it is open.
@@ -47,12 +48,23 @@ enum State {
     Staging,
     /// The output is visible; the staging directory holds what it replaced.
     Published {
-        replaced: bool,
+        how: Filled,
         /// Directories made above it, the lowest first.
         parents: Vec<Uri>,
     },
     /// Aborted or concluded.
     Ended,
+}
+
+/// How an output took its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Filled {
+    /// Nothing was there, or an empty directory.
+    Fresh,
+    /// What was there is in the staging directory.
+    Replaced,
+    /// What was there, if anything, is there still, and the new files with it.
+    Appended,
 }
 
 impl<F: Publish + 'static> TreeStaging<F> {
@@ -68,6 +80,7 @@ impl<F: Publish + 'static> TreeStaging<F> {
         if existing == Existing::Refuse && is_occupied(&*fs, output)? {
             return Err(StageError::OutputExists { output: output.clone() });
         }
+        refuse_no_directory(&*fs, output, existing)?;
         sweep(&*fs, &home);
         let mut name = OsString::from(format!("{PREFIX}{job_id}-"));
         name.push(output.name());
@@ -80,7 +93,8 @@ impl<F: Publish + 'static> TreeStaging<F> {
         match fs.create(&lock, &CreateOptions::default()) {
             Ok(lock) => {
                 let (output, state) = (output.clone(), RwLock::new(State::Staging));
-                Ok(TreeStaging { fs, output, directory, existing, state, lock: Mutex::new(Some(lock)) })
+                let (job_id, lock) = (job_id.to_owned(), Mutex::new(Some(lock)));
+                Ok(TreeStaging { fs, output, directory, existing, job_id, state, lock })
             }
             Err(error) => {
                 warn(gone(fs.delete(&directory, FOR_GOOD)));
@@ -126,7 +140,7 @@ impl<F: Publish + 'static> TreeStaging<F> {
         for some in moves.chunks(MOVES_MAX) {
             self.fs.publish(some).map_err(|error| move_error(&error.uri.clone(), &whole, error))?;
         }
-        let success = whole.join(SUCCESS_FILE);
+        let success = whole.join(staged_name::success_file(self.existing, &self.job_id));
         let failed = |source| StageError::Create { uri: success.clone(), source };
         let mut writer =
             self.fs.create(&success, &CreateOptions::default()).map_err(|error| failed(error.into()))?;
@@ -135,22 +149,26 @@ impl<F: Publish + 'static> TreeStaging<F> {
         Ok(whole)
     }
 
-    /// Moves the finished tree to its place by one call; says whether it replaced something.
-    fn fill(&self, whole: &Uri) -> Result<bool, StageError> {
+    /// Moves the finished tree to its place by one call.
+    fn fill(&self, whole: &Uri) -> Result<Filled, StageError> {
         let old = self.directory.join(OLD);
         let in_place = (whole.clone(), self.output.clone());
-        let (filled, replaced) = match self.fs.stat(&self.output) {
-            Err(error) if error.is_absence() => (self.fs.publish(&[in_place]), false),
+        let (filled, how) = match self.fs.stat(&self.output) {
+            Err(error) if error.is_absence() => (self.fs.publish(&[in_place]), Filled::Fresh),
             Err(error) => return Err(StageError::Look { uri: self.output.clone(), source: error.into() }),
             Ok(there) if there.is_directory() && !is_occupied(&*self.fs, &self.output)? => {
-                (self.fs.rename(whole, &self.output, true), false)
+                (self.fs.rename(whole, &self.output, true), Filled::Fresh)
             }
             Ok(_) if self.existing == Existing::Refuse => {
                 return Err(StageError::OutputExists { output: self.output.clone() });
             }
-            Ok(_) => (self.fs.publish(&[(self.output.clone(), old), in_place]), true),
+            Ok(_) if self.existing == Existing::Append => {
+                (self.fs.publish(&moves_of(&*self.fs, whole, &self.output, |_| true)?), Filled::Appended)
+            }
+            Ok(_) => (self.fs.publish(&[(self.output.clone(), old), in_place]), Filled::Replaced),
         };
-        filled.map(|()| replaced).map_err(|error| match error.cause {
+        let how = if self.existing == Existing::Append { Filled::Appended } else { how };
+        filled.map(|()| how).map_err(|error| match error.cause {
             Cause::AlreadyExists | Cause::NotEmpty => {
                 StageError::OutputExists { output: self.output.clone() }
             }
@@ -181,8 +199,13 @@ impl<F: Publish + 'static> Staging for TreeStaging<F> {
         let uri = self.attempt_file(attempt, name)?;
         let created = self.fs.create(&uri, &CreateOptions::default());
         let file = created.map_err(|error| StageError::Create { uri: uri.clone(), source: error.into() })?;
-        let staged = StagedFile { attempt: attempt.to_owned(), name: name.to_owned(), bytes: 0 };
-        Ok(Box::new(TreeWriter { fs: self.fs.clone(), uri, file: Some(file), staged }))
+        let staged = StagedFile {
+            attempt: attempt.to_owned(),
+            name: name.to_owned(),
+            bytes: 0,
+            receipt: String::new(),
+        };
+        Ok(Box::new(TreeWriter::new(self.fs.clone(), uri, file, staged)))
     }
 
     fn discard(&self, file: &StagedFile) -> Result<(), StageError> {
@@ -196,19 +219,24 @@ impl<F: Publish + 'static> Staging for TreeStaging<F> {
         self.check_staging(&state)?;
         let whole = self.assemble(files, manifest)?;
         let parents = self.missing_parents();
-        let replaced = self.fill(&whole)?;
-        *state = State::Published { replaced, parents };
+        let how = self.fill(&whole)?;
+        *state = State::Published { how, parents };
         Ok(())
     }
 
     fn retract(&self) -> Result<(), StageError> {
         let mut state = self.write_state();
-        let State::Published { replaced, parents } = &*state else { return Err(self.ended()) };
-        let mut moves = vec![(self.output.clone(), self.directory.join(OUT))];
-        if *replaced {
-            moves.push((self.directory.join(OLD), self.output.clone()));
-        }
+        let State::Published { how, parents } = &*state else { return Err(self.ended()) };
+        let (out, output) = (self.directory.join(OUT), &self.output);
+        let moves = match how {
+            Filled::Fresh => vec![(output.clone(), out)],
+            Filled::Replaced => vec![(output.clone(), out), (self.directory.join(OLD), output.clone())],
+            Filled::Appended => moves_of(&*self.fs, output, &out, |name| is_of_job(name, &self.job_id))?,
+        };
         self.fs.publish(&moves).map_err(|error| move_error(&self.output, &self.directory, error))?;
+        if *how == Filled::Appended {
+            remove_empty(&*self.fs, &self.directory.join(OUT), &self.output)?;
+        }
         for parent in parents {
             match self.fs.delete(parent, DeleteOptions { recursive: false, skip_trash: true }) {
                 // Somebody has come to use it.
@@ -245,7 +273,7 @@ impl<F: Publish + 'static> Drop for TreeStaging<F> {
     }
 }
 
-struct TreeWriter<F: Publish> {
+pub(super) struct TreeWriter<F: Publish> {
     fs: Arc<F>,
     uri: Uri,
     /// Gone once it is finished.
@@ -254,6 +282,10 @@ struct TreeWriter<F: Publish> {
 }
 
 impl<F: Publish> TreeWriter<F> {
+    pub(super) fn new(fs: Arc<F>, uri: Uri, file: Box<dyn FileWriter>, staged: StagedFile) -> TreeWriter<F> {
+        TreeWriter { fs, uri, file: Some(file), staged }
+    }
+
     fn file(&mut self) -> io::Result<&mut Box<dyn FileWriter>> {
         self.file.as_mut().ok_or_else(|| io::Error::other("the file is finished"))
     }
@@ -293,7 +325,7 @@ impl<F: Publish> Drop for TreeWriter<F> {
 }
 
 /// The nearest directory at or above `above` that exists.
-fn nearest_directory(fs: &impl Publish, output: &Uri, above: &Uri) -> Result<Uri, StageError> {
+pub(super) fn nearest_directory(fs: &impl Publish, output: &Uri, above: &Uri) -> Result<Uri, StageError> {
     let mut above = above.clone();
     loop {
         let error = match fs.stat(&above) {
@@ -312,7 +344,7 @@ fn nearest_directory(fs: &impl Publish, output: &Uri, above: &Uri) -> Result<Uri
 }
 
 /// Whether anything is at `uri` that is not an empty directory.
-fn is_occupied(fs: &impl Publish, uri: &Uri) -> Result<bool, StageError> {
+pub(super) fn is_occupied(fs: &impl Publish, uri: &Uri) -> Result<bool, StageError> {
     let failed = |error: FsError| StageError::Look { uri: uri.clone(), source: error.into() };
     match fs.stat(uri) {
         Err(error) if error.is_absence() => Ok(false),
@@ -322,6 +354,71 @@ fn is_occupied(fs: &impl Publish, uri: &Uri) -> Result<bool, StageError> {
         }
         Ok(_) => Ok(true),
     }
+}
+
+/// Refuses to add files to what holds none.
+pub(super) fn refuse_no_directory(
+    fs: &impl Publish,
+    output: &Uri,
+    existing: Existing,
+) -> Result<(), StageError> {
+    match fs.stat(output) {
+        Ok(there) if existing == Existing::Append && !there.is_directory() => {
+            Err(StageError::NotADirectory { output: output.clone() })
+        }
+        // Whoever writes there finds out.
+        _ => Ok(()),
+    }
+}
+
+/// What moves each file of the tree `from` whose name is wanted to the same place in the tree `to`.
+pub(super) fn moves_of(
+    fs: &impl Publish,
+    from: &Uri,
+    to: &Uri,
+    is_wanted: impl Fn(&OsStr) -> bool,
+) -> Result<Vec<(Uri, Uri)>, StageError> {
+    let mut moves = Vec::new();
+    let mut waiting = vec![(from.clone(), to.clone())];
+    while let Some((directory, target)) = waiting.pop() {
+        let failed = |error: FsError| StageError::Look { uri: directory.clone(), source: error.into() };
+        for entry in fs.list(&directory).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let moved = target.join(entry.uri.name());
+            if entry.is_directory() {
+                waiting.push((entry.uri, moved));
+            } else if is_wanted(entry.uri.name()) {
+                moves.push((entry.uri, moved));
+            }
+        }
+    }
+    Ok(moves)
+}
+
+/// Removes the directories of the tree `output` that are in the tree `out` too, and empty.
+pub(super) fn remove_empty(fs: &impl Publish, out: &Uri, output: &Uri) -> Result<(), StageError> {
+    let (mut waiting, mut seen) = (vec![(out.clone(), output.clone())], Vec::new());
+    while let Some((directory, target)) = waiting.pop() {
+        let failed = |error: FsError| StageError::Look { uri: directory.clone(), source: error.into() };
+        for entry in fs.list(&directory).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if entry.is_directory() {
+                let below = target.join(entry.uri.name());
+                waiting.push((entry.uri, below));
+            }
+        }
+        seen.push(target);
+    }
+    for directory in seen.iter().rev() {
+        if !fs.stat(directory).is_ok_and(|status| status.is_directory()) {
+            continue;
+        }
+        match fs.delete(directory, DeleteOptions { recursive: false, skip_trash: true }) {
+            Err(FsError { cause: Cause::NotEmpty, .. }) => {}
+            deleted => gone(deleted)?,
+        }
+    }
+    Ok(())
 }
 
 /// Removes what dead processes left in `home`. Best effort: it says what it cannot remove, and goes on.
@@ -363,14 +460,14 @@ fn sweep_entry(fs: &impl Publish, directory: &Uri) -> Result<(), StageError> {
 }
 
 /// Reports what has gone wrong where no caller can be told: tidying up after the result is settled.
-fn warn(tidied: Result<(), StageError>) {
+pub(super) fn warn(tidied: Result<(), StageError>) {
     if let Err(error) = tidied {
         eprintln!("warning: {error}");
     }
 }
 
 /// A removal succeeds too when there was nothing to remove.
-fn gone(deleted: Result<Option<Uri>, FsError>) -> Result<(), StageError> {
+pub(super) fn gone(deleted: Result<Option<Uri>, FsError>) -> Result<(), StageError> {
     match deleted {
         Err(error) if !error.is_absence() => {
             Err(StageError::Remove { uri: error.uri.clone(), source: error.into() })
@@ -379,6 +476,6 @@ fn gone(deleted: Result<Option<Uri>, FsError>) -> Result<(), StageError> {
     }
 }
 
-fn move_error(from: &Uri, to: &Uri, error: FsError) -> StageError {
+pub(super) fn move_error(from: &Uri, to: &Uri, error: FsError) -> StageError {
     StageError::Move { from: from.clone(), to: to.clone(), source: error.into() }
 }

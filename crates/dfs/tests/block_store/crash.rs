@@ -138,6 +138,7 @@ impl Busy {
                     block(id),
                     gristmill_proto::ids::Generation(generation),
                     WriteStage::Copy,
+                    0,
                 );
                 let mut copy = copy.unwrap();
                 extend(&mut copy, bytes).unwrap();
@@ -172,7 +173,7 @@ impl Busy {
         let bytes = self.cut(known.bytes);
         self.doing(id, Some(Known { generation: number, bytes, finished: false }), |busy| {
             let before = generation(known.generation);
-            let writer = busy.store.append(block(id), before, generation(number), bytes as u64).unwrap();
+            let writer = busy.store.reopen(block(id), before, generation(number), bytes as u64, 0).unwrap();
             busy.writers.insert(id, writer);
         });
     }

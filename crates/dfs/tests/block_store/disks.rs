@@ -128,8 +128,7 @@ fn replicas_are_spread_over_volumes_and_found_again() {
 fn a_full_volume_takes_no_more_and_keeps_what_it_has() {
     let dir = tempfile::tempdir().unwrap();
     let Some(disk) = SmallDisk::mount(dir.path().join("disk"), 4) else { return };
-    let store =
-        open_soon(from_ref(&disk.path), StoreOptions { reserve_bytes: 0, promise_bytes: MIB }).unwrap();
+    let store = open_soon(from_ref(&disk.path), StoreOptions { reserve_bytes: 0 }).unwrap();
     finished(&store, 1, 1, 10 * CHUNK);
     let mut writer = create(&store, 2, 1);
     let mut written = 0;
@@ -146,7 +145,7 @@ fn a_full_volume_takes_no_more_and_keeps_what_it_has() {
     assert_eq!(writer.bytes(), written as u64);
     assert_holds(&store, 2, 1, written);
     assert_eq!(failed(&store), [false]);
-    let another = store.create(block(3), generation(1), WriteStage::Create);
+    let another = store.create(block(3), generation(1), WriteStage::Create, MIB);
     assert_eq!(said(another), "none of the 1 volumes that work has room for block-3");
     drop(writer);
     drop(store);
@@ -154,7 +153,7 @@ fn a_full_volume_takes_no_more_and_keeps_what_it_has() {
     assert_holds(&store, 2, 1, written);
     // Room comes back with a deletion; then the rest can be written.
     store.delete(block(1), generation(1)).unwrap();
-    let mut writer = store.rebuild(block(2), generation(1), generation(2), written as u64).unwrap();
+    let mut writer = store.reopen(block(2), generation(1), generation(2), written as u64, 0).unwrap();
     extend(&mut writer, written + CHUNK).unwrap();
     writer.finish().unwrap();
     assert_holds(&store, 2, 2, written + CHUNK);
@@ -185,20 +184,32 @@ fn a_writer_goes_on_when_there_is_room_again() {
 fn the_reserve_and_what_is_promised_are_not_given_away() {
     let dir = tempfile::tempdir().unwrap();
     let Some(disk) = SmallDisk::mount(dir.path().join("disk"), 8) else { return };
-    let options = StoreOptions { reserve_bytes: 2 * MIB, promise_bytes: 2 * MIB };
-    let store = open_soon(from_ref(&disk.path), options).unwrap();
+    let store = open_soon(from_ref(&disk.path), StoreOptions { reserve_bytes: 2 * MIB }).unwrap();
+    let promised = |id, bytes| store.create(block(id), generation(1), WriteStage::Create, bytes);
     let remaining = || store.volumes()[0].remaining_bytes;
     let before = remaining();
     assert!((5 * MIB..=6 * MIB).contains(&before), "{before}");
-    let mut one = create(&store, 1, 1);
-    let two = create(&store, 2, 1);
+    let mut one = promised(1, 2 * MIB).unwrap();
+    let two = promised(2, 2 * MIB).unwrap();
     assert_eq!(remaining(), before - 4 * MIB);
-    let third = store.create(block(3), generation(1), WriteStage::Create).map(drop);
+    let third = promised(3, 2 * MIB).map(drop);
     assert!(matches!(third, Err(ReplicaError::NoRoom { volumes: 1, .. })), "{third:?}");
+    // A block that is small by its file's will finds the room that is left.
+    drop(promised(4, MIB).unwrap());
     extend(&mut one, CHUNK).unwrap();
     drop(two);
     assert!(remaining() >= before - 2 * MIB - CHUNK as u64, "{}", remaining());
-    create(&store, 3, 1);
+    drop(promised(3, 2 * MIB).unwrap());
+    extend(&mut one, CHUNK + 5).unwrap();
+    // One that is opened again has what it lacks kept for it, and no more than there is.
+    let (before, lacks) = (remaining(), 2 * MIB - CHUNK as u64);
+    let again = store.reopen(block(1), generation(1), generation(2), CHUNK as u64, 2 * MIB).unwrap();
+    assert!(remaining() <= before - lacks, "{} of {before}", remaining());
+    drop(again);
+    let greedy = store.reopen(block(1), generation(2), generation(3), CHUNK as u64, u64::MAX).unwrap();
+    assert_eq!(remaining(), 0);
+    drop(greedy);
+    assert!(remaining() > MIB, "{}", remaining());
     drop(one);
     drop(store);
 }
@@ -208,10 +219,11 @@ fn a_full_volume_passes_new_replicas_to_another() {
     let dir = tempfile::tempdir().unwrap();
     let Some(disk) = SmallDisk::mount(dir.path().join("disk"), 2) else { return };
     let other = dir.path().join("other");
-    let options = StoreOptions { reserve_bytes: 0, promise_bytes: 4 * MIB };
-    let store = open_soon(&[disk.path.clone(), other.clone()], options).unwrap();
+    let store = open_soon(&[disk.path.clone(), other.clone()], StoreOptions { reserve_bytes: 0 }).unwrap();
     for id in 1..=8 {
-        finished(&store, id, 1, 100);
+        let mut writer = store.create(block(id), generation(1), WriteStage::Create, 4 * MIB).unwrap();
+        extend(&mut writer, 100).unwrap();
+        writer.finish().unwrap();
     }
     assert_eq!(store.volumes().iter().map(|volume| volume.used_bytes).collect::<Vec<_>>(), [0, 800]);
     drop(store);
@@ -294,7 +306,7 @@ fn an_idle_volume_that_turned_read_only_is_found_by_the_probe() {
     disk.make_read_only();
     store.probe_volumes();
     assert_eq!(failed(&store), [true]);
-    let created = store.create(block(1), generation(1), WriteStage::Create).map(drop);
+    let created = store.create(block(1), generation(1), WriteStage::Create, 0).map(drop);
     assert_eq!(said(created), "no volume works that could take block-1");
     drop(store);
     assert!(refused(from_ref(&disk.path)).contains("Read-only file system"));

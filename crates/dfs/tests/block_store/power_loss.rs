@@ -143,7 +143,7 @@ fn a_change_that_was_cut_short_is_not_begun_or_done() {
     assert_holds(&store, 1, 6, 50);
     store.check(block(1), generation(6)).unwrap();
     // What is behind its end does not come back when it is appended to.
-    let mut writer = store.append(block(1), generation(6), generation(7), 50).unwrap();
+    let mut writer = store.reopen(block(1), generation(6), generation(7), 50, 0).unwrap();
     extend(&mut writer, 60).unwrap();
     writer.finish().unwrap();
     assert_holds(&store, 1, 7, 60);

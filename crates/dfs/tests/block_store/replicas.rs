@@ -16,7 +16,7 @@ use tempfile::TempDir;
 pub(crate) const CHUNK: usize = CHUNK_BYTES as usize;
 
 /// Small volumes do.
-pub(crate) const OPTIONS: StoreOptions = StoreOptions { reserve_bytes: 0, promise_bytes: 0 };
+pub(crate) const OPTIONS: StoreOptions = StoreOptions { reserve_bytes: 0 };
 
 /// A store on volumes of its own.
 pub(crate) struct Home {
@@ -145,7 +145,7 @@ pub(crate) fn extend(writer: &mut ReplicaWriter, end: usize) -> Result<(), Repli
 }
 
 pub(crate) fn create(store: &BlockStore, id: u64, generation: u64) -> ReplicaWriter {
-    store.create(BlockId(id), Generation(generation), WriteStage::Create).unwrap()
+    store.create(BlockId(id), Generation(generation), WriteStage::Create, 0).unwrap()
 }
 
 /// A replica of `bytes` bytes, written in packets of five chunks.

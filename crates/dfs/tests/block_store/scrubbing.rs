@@ -107,7 +107,7 @@ fn replicas_that_change_are_not_taken_for_damaged_ones() {
                 let cut = 7 * CHUNK + 1;
                 store.settle(block(id + 1), generation(number + 1), cut as u64).unwrap();
                 let mut writer = store
-                    .append(block(id + 1), generation(number + 1), generation(number + 2), cut as u64)
+                    .reopen(block(id + 1), generation(number + 1), generation(number + 2), cut as u64, 0)
                     .unwrap();
                 extend(&mut writer, 30 * CHUNK).unwrap();
                 writer.finish().unwrap();

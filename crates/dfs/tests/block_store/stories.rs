@@ -154,7 +154,7 @@ fn data_must_continue_the_replica() {
 fn what_is_here_is_not_created_again() {
     let home = Home::new();
     let store = home.open();
-    let make = |id, generations, stage| store.create(block(id), generation(generations), stage).map(drop);
+    let make = |id, generations, stage| store.create(block(id), generation(generations), stage, 0).map(drop);
     finished(&store, 1, 5, 10);
     assert_eq!(said(make(1, 5, WriteStage::Create)), "a replica of block-1 with g5 is here already");
     assert_eq!(said(make(1, 6, WriteStage::Create)), "a replica of block-1 with g5 is here already");
@@ -179,7 +179,7 @@ fn a_copy_is_nothing_until_it_is_finished() {
     let heard = Heard::from(&store);
     finished(&store, 1, 5, 10);
     let copy = |number| {
-        let mut copy = store.create(block(1), generation(number), WriteStage::Copy).unwrap();
+        let mut copy = store.create(block(1), generation(number), WriteStage::Copy, 0).unwrap();
         extend(&mut copy, 3 * CHUNK + 5).unwrap();
         copy
     };
@@ -204,7 +204,7 @@ fn an_unfinished_replica_without_writer_gives_way_to_a_copy() {
     let mut writer = create(&store, 1, 5);
     extend(&mut writer, 100).unwrap();
     drop(writer);
-    let mut copy = store.create(block(1), generation(5), WriteStage::Copy).unwrap();
+    let mut copy = store.create(block(1), generation(5), WriteStage::Copy, 0).unwrap();
     extend(&mut copy, 500).unwrap();
     copy.finish().unwrap();
     assert_holds(&store, 1, 5, 500);

@@ -21,7 +21,7 @@ fn a_rebuilt_replica_goes_on_and_its_old_writer_is_fenced() {
     let mut ghost = create(&store, 1, 5);
     extend(&mut ghost, 4 * CHUNK + 77).unwrap();
     let cut = 3 * CHUNK + 1234;
-    let mut heir = store.rebuild(block(1), generation(5), generation(6), cut as u64).unwrap();
+    let mut heir = store.reopen(block(1), generation(5), generation(6), cut as u64, 0).unwrap();
     assert_eq!((heir.bytes(), heir.generation()), (cut as u64, generation(6)));
     assert_holds(&store, 1, 6, cut);
     assert_eq!(home.names(1), ["1", "1_6.open"]);
@@ -55,7 +55,7 @@ fn a_ghost_in_the_middle_of_a_write_is_fenced_by_its_next() {
             while store.read(block(round), generation(5)).unwrap().bytes() < 20 * CHUNK_BYTES {
                 thread::yield_now();
             }
-            let heir = store.rebuild(block(round), generation(5), generation(6), CHUNK_BYTES + 5).unwrap();
+            let heir = store.reopen(block(round), generation(5), generation(6), CHUNK_BYTES + 5, 0).unwrap();
             taken.store(true, Ordering::Release);
             assert!(matches!(writing.join().unwrap(), ReplicaError::Fenced { .. }));
             assert_eq!(heir.finish().unwrap(), info(round, 6, CHUNK + 5));
@@ -72,7 +72,7 @@ fn only_the_right_generations_are_rebuilt() {
     let mut writer = create(&store, 1, 5);
     extend(&mut writer, 100).unwrap();
     let rebuild = |before, number, offset| {
-        store.rebuild(block(1), generation(before), generation(number), offset).map(drop)
+        store.reopen(block(1), generation(before), generation(number), offset, 0).map(drop)
     };
     assert_eq!(said(rebuild(6, 7, 100)), "the replica of block-1 here has g5, older than g6");
     assert_eq!(said(rebuild(3, 4, 100)), "g4 of block-1 is over: the replica here has g5");
@@ -88,7 +88,7 @@ fn only_the_right_generations_are_rebuilt() {
     rebuild(5, 6, 200).unwrap();
     rebuild(5, 7, 200).unwrap();
     assert_holds(&store, 1, 7, 200);
-    assert_eq!(said(store.rebuild(block(2), generation(1), generation(2), 0)), "block-2 is not here");
+    assert_eq!(said(store.reopen(block(2), generation(1), generation(2), 0, 0)), "block-2 is not here");
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn a_finished_replica_is_appended_to() {
     for (id, bytes) in [(1, 2 * CHUNK + 100), (2, 2 * CHUNK), (3, 0)] {
         finished(&store, id, 5, bytes);
         let early = store.read(block(id), generation(5)).unwrap();
-        let mut writer = store.append(block(id), generation(5), generation(6), bytes as u64).unwrap();
+        let mut writer = store.reopen(block(id), generation(5), generation(6), bytes as u64, 0).unwrap();
         assert_holds(&store, id, 6, bytes);
         extend(&mut writer, 3 * CHUNK + 7).unwrap();
         writer.finish().unwrap();
@@ -118,13 +118,13 @@ fn a_replica_opened_for_appending_survives_a_restart() {
     let home = Home::new();
     let store = home.open();
     finished(&store, 1, 5, CHUNK + 100);
-    drop(store.append(block(1), generation(5), generation(6), CHUNK_BYTES + 100).unwrap());
+    drop(store.reopen(block(1), generation(5), generation(6), CHUNK_BYTES + 100, 0).unwrap());
     drop(store);
     let store = home.open();
     assert_eq!(store.unfinished_replicas(), [info(1, 6, CHUNK + 100)]);
     assert_holds(&store, 1, 6, CHUNK + 100);
     // Whoever was too late to hear of the failure of that appending.
-    drop(store.append(block(1), generation(5), generation(7), CHUNK_BYTES + 100).unwrap());
+    drop(store.reopen(block(1), generation(5), generation(7), CHUNK_BYTES + 100, 0).unwrap());
     assert_holds(&store, 1, 7, CHUNK + 100);
 }
 
@@ -134,7 +134,7 @@ fn appending_needs_a_new_generation() {
     let store = home.open();
     finished(&store, 1, 5, 100);
     let append =
-        |before, number| store.append(block(1), generation(before), generation(number), 100).map(drop);
+        |before, number| store.reopen(block(1), generation(before), generation(number), 100, 0).map(drop);
     assert_eq!(said(append(5, 5)), "a replica of block-1 with g5 is here already");
     assert_eq!(said(append(4, 4)), "g4 of block-1 is over: the replica here has g5");
     assert_eq!(said(append(6, 7)), "the replica of block-1 here has g5, older than g6");
@@ -157,7 +157,7 @@ fn a_stopped_writer_is_over_even_after_a_restart() {
         assert_eq!(store.stop_writer(block(1), generation(8)).unwrap(), Some(stopped));
         let over = "g7 of block-1 is over: the replica here has g8";
         assert_eq!(said(store.stop_writer(block(1), generation(7))), over);
-        assert_eq!(said(store.rebuild(block(1), generation(5), generation(7), 0)), over);
+        assert_eq!(said(store.reopen(block(1), generation(5), generation(7), 0, 0)), over);
         assert_holds(&store, 1, 5, CHUNK + 9);
         assert_eq!(store.stop_writer(block(2), generation(8)).unwrap(), None);
     }
@@ -174,7 +174,7 @@ fn a_finished_replica_can_be_fenced_too() {
     drop(store);
     let store = home.open();
     assert_eq!(
-        said(store.append(block(1), generation(5), generation(7), 100)),
+        said(store.reopen(block(1), generation(5), generation(7), 100, 0)),
         "g7 of block-1 is over: the replica here has g8"
     );
     assert_eq!(store.settle(block(1), generation(8), 100).unwrap(), info(1, 8, 100));
@@ -261,12 +261,12 @@ fn do_something(store: &BlockStore, dice: &mut Dice, generations: &AtomicU64) ->
     match dice.roll(8) {
         0 | 1 => {
             let stage = if dice.roll(2) == 0 { WriteStage::Create } else { WriteStage::Copy };
-            let mut writer = store.create(block, number, stage)?;
+            let mut writer = store.create(block, number, stage, 0)?;
             extend(&mut writer, some as usize)?;
             writer.finish().map(drop)
         }
         2 | 3 => {
-            let mut writer = store.append(block, Generation(0), number, some)?;
+            let mut writer = store.reopen(block, Generation(0), number, some, 0)?;
             extend(&mut writer, 2 * CHUNK + some as usize)?;
             writer.sync()
         }

@@ -116,7 +116,7 @@ impl World {
                     self.drop_stream(worker, stream);
                 }
                 let state = self.nodes[worker].state;
-                assert!(self.master.set_worker_state(attendant.worker, state, self.now_ms));
+                self.master.set_worker_state(attendant.worker, state, self.now_ms);
             }
             Err(refused) => {
                 // Only a process that was replaced is, here.

@@ -258,6 +258,7 @@ impl World {
                 }
             }
             Decision::RecoveryWaits { .. } => self.count("recovery waits"),
+            Decision::MaintenanceOver { .. } => self.count("maintenance over"),
             Decision::Corrupt { .. } => self.count("corrupt"),
             Decision::Missing { .. } => self.count("missing"),
         }

@@ -66,6 +66,7 @@ fn of_two_processes_with_one_id_the_later_stays() {
     assert_eq!(late.unwrap_err().reason(), Reason::Replaced);
     assert_eq!(reason(cluster.try_join(before.register)), Reason::Replaced, "it does not come back");
     // The end of its stream is not the end of the later one.
+    cluster.beat();
     cluster.blocks.disconnected(before.attendant, cluster.now_ms);
     assert_eq!(cluster.state(0), "live");
 }
@@ -90,8 +91,10 @@ fn a_silent_worker_is_suspect_then_lost_then_must_register() {
     cluster.orders.clear();
     let again = cluster.members[0].register.clone();
     cluster.try_join(again).unwrap();
-    assert_eq!(cluster.state(0), "live");
+    assert_eq!(cluster.state(0), "joining");
     assert!(matches!(cluster.orders[..], [(0, Order::SendReport(_))]));
+    cluster.beat();
+    assert_eq!(cluster.state(0), "live");
 }
 
 #[test]

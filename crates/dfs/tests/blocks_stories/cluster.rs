@@ -78,10 +78,13 @@ impl Cluster {
         }
     }
 
+    /// A worker registers, and says that it knows.
     pub(crate) fn join(&mut self, rack: &str) -> usize {
         let worker = self.members.len();
         let register = register(worker as u8 + 1, &format!("h{worker}"), rack);
-        self.try_join(register).expect("it is welcome")
+        let worker = self.try_join(register).expect("it is welcome");
+        self.beat_of(worker);
+        worker
     }
 
     pub(crate) fn try_join(&mut self, register: Register) -> Result<usize, Refused> {
@@ -161,6 +164,12 @@ impl Cluster {
         answer
     }
 
+    /// What a full report says besides, of replicas that nobody has finished.
+    pub(crate) fn report_unfinished(&mut self, worker: usize, replicas: &[(u64, u64, u64)]) {
+        let (id, replicas) = (self.id(worker), self.look_up(replicas));
+        self.blocks.report_unfinished(id, &replicas);
+    }
+
     pub(crate) fn finished(&mut self, worker: usize, block: u64, generation: u64, bytes: u64) {
         let (from, replicas) = (self.members[worker].attendant, self.look_up(&[(block, generation, bytes)]));
         let mut out = Outbox::default();
@@ -219,11 +228,18 @@ impl Cluster {
     }
 
     pub(crate) fn beat(&mut self) {
-        for member in self.members.iter().filter(|member| !member.is_silent) {
-            let volumes = member.register.volumes.clone();
-            let heartbeat = Heartbeat { epoch: 3, volumes, writers: member.writers, transfers: 0 };
-            self.blocks.heartbeat(member.attendant, &heartbeat, self.now_ms).expect("it is heard");
+        for worker in 0..self.members.len() {
+            if !self.members[worker].is_silent {
+                self.beat_of(worker);
+            }
         }
+    }
+
+    fn beat_of(&mut self, worker: usize) {
+        let member = &self.members[worker];
+        let volumes = member.register.volumes.clone();
+        let heartbeat = Heartbeat { epoch: 3, volumes, writers: member.writers, transfers: 0 };
+        self.blocks.heartbeat(member.attendant, &heartbeat, self.now_ms).expect("it is heard");
     }
 
     /// Copies that were ordered since the last look: (block, from, to).

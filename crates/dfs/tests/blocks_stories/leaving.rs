@@ -1,9 +1,12 @@
+use gristmill_dfs::namenode::blocks::{BlocksOptions, Decision};
+use gristmill_proto::attendance::Register;
+use gristmill_proto::ids::WorkerId;
 use gristmill_proto::namespace::set_worker_state::State;
 
-use crate::cluster::Cluster;
+use crate::cluster::{CLUSTER, Cluster, register};
 
 fn set(cluster: &mut Cluster, worker: usize, state: State) {
-    assert!(cluster.blocks.set_worker_state(cluster.id(worker), state, cluster.now_ms));
+    cluster.blocks.set_worker_state(cluster.id(worker), state, cluster.now_ms);
 }
 
 #[test]
@@ -85,8 +88,28 @@ fn a_worker_in_maintenance_may_be_away_for_a_while() {
 }
 
 #[test]
-fn a_worker_that_nobody_knows_has_no_state() {
-    let mut cluster = Cluster::new(&["/a"]);
-    let nobody = gristmill_proto::ids::WorkerId(12345);
-    assert!(!cluster.blocks.set_worker_state(nobody, State::Decommission, cluster.now_ms));
+fn what_was_wanted_of_a_worker_holds_when_it_registers_with_the_next_master() {
+    let mut cluster = Cluster::starting(0, BlocksOptions::default());
+    let (leaving, away) = (WorkerId(200_001), WorkerId(200_002));
+    for (worker, state) in [(leaving, State::Decommission), (away, State::Maintenance)] {
+        cluster.blocks.set_worker_state(worker, state, cluster.now_ms);
+    }
+    let back = WorkerId(200_003);
+    cluster.blocks.set_worker_state(back, State::Decommission, cluster.now_ms);
+    cluster.blocks.set_worker_state(back, State::InService, cluster.now_ms);
+    for (life, worker) in [(1, leaving), (2, away), (3, back)] {
+        let cluster_id = CLUSTER.0.to_vec().into();
+        let register = Register { worker: worker.0, cluster_id, ..register(life, &format!("h{life}"), "/a") };
+        let member = cluster.try_join(register).expect("it is welcome");
+        cluster.report(member, &[]);
+    }
+    let states = [0, 1, 2].map(|worker| cluster.state(worker));
+    assert_eq!(states, ["decommissioning", "maintenance", "joining"]);
+    cluster.pass(5_000);
+    assert_eq!(cluster.state(0), "decommissioned", "it has nothing");
+    cluster.now_ms += 3_600_000;
+    cluster.beat();
+    cluster.pass(1_000);
+    assert!(cluster.decisions.contains(&Decision::MaintenanceOver { worker: away }));
+    assert_eq!(cluster.state(1), "live");
 }

@@ -2,7 +2,7 @@ use gristmill_dfs::namenode::blocks::PipelineWanted;
 use gristmill_proto::ids::{BlockId, WorkerId};
 use gristmill_proto::namespace::set_worker_state::State;
 
-use crate::cluster::{Cluster, GIB, volume};
+use crate::cluster::{Cluster, GIB, register, volume};
 
 const BLOCK: u64 = 64 << 20;
 
@@ -55,6 +55,7 @@ fn a_seed_gives_the_same_choice_and_another_host_is_used_if_there_is_one() {
     let mut twin = cluster.members[0].register.clone();
     (twin.worker, twin.cluster_id, twin.incarnation) = (0, Vec::new().into(), vec![9; 16].into());
     cluster.try_join(twin).unwrap();
+    cluster.beat();
     for _ in 0..20 {
         let chosen = choose(&mut cluster, "h0", 2, &[]);
         cluster.beat();
@@ -68,8 +69,8 @@ fn who_is_full_suspect_leaving_excluded_or_lost_gets_nothing() {
     cluster.members[0].register.volumes = vec![volume(1000 * GIB, 1000 * GIB - BLOCK)];
     cluster.members[1].is_silent = true;
     cluster.pass(6_000);
-    assert!(cluster.blocks.set_worker_state(cluster.id(2), State::Decommission, cluster.now_ms));
-    assert!(cluster.blocks.set_worker_state(cluster.id(3), State::Maintenance, cluster.now_ms));
+    cluster.blocks.set_worker_state(cluster.id(2), State::Decommission, cluster.now_ms);
+    cluster.blocks.set_worker_state(cluster.id(3), State::Maintenance, cluster.now_ms);
     for host in ["h0", "h1", "h2", "h3", "h4"] {
         assert_eq!(choose(&mut cluster, host, 3, &[4]), [5]);
         cluster.beat();
@@ -146,4 +147,15 @@ fn a_pipeline_is_filled_up_beside_those_that_stay() {
     let chosen = cluster.blocks.choose_pipeline(&wanted);
     assert_eq!(chosen.len(), 1);
     assert!(!keep.contains(&chosen[0]));
+}
+
+#[test]
+fn a_worker_gets_no_block_before_it_has_said_that_it_is_welcome() {
+    let mut cluster = Cluster::new(&["/a"]);
+    let late = cluster.try_join(register(9, "h9", "/a")).expect("it is welcome");
+    assert_eq!(choose(&mut cluster, "", 2, &[]), [0]);
+    cluster.beat();
+    let mut both = choose(&mut cluster, "", 2, &[]);
+    both.sort_unstable();
+    assert_eq!(both, [0, late]);
 }

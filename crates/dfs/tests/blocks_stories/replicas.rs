@@ -182,22 +182,6 @@ fn a_copy_is_never_made_from_a_replica_known_to_be_bad() {
 }
 
 #[test]
-fn a_clients_word_does_not_take_away_the_last_replica() {
-    let mut cluster = Cluster::new(&["/a"; 3]);
-    cluster.write(1, 2, &[0, 1]);
-    let complain = |cluster: &mut Cluster, generation, worker| {
-        let id = cluster.id(worker);
-        cluster.blocks.complained(BlockId(1), Generation(generation), id)
-    };
-    assert!(!complain(&mut cluster, 9, 0), "no such replica");
-    assert!(complain(&mut cluster, 1, 0));
-    assert!(!complain(&mut cluster, 1, 1));
-    assert_eq!(cluster.holders(1), [1]);
-    cluster.obey(2_000);
-    assert_eq!(cluster.holders(1), [1, 2]);
-}
-
-#[test]
 fn what_is_said_late_of_an_older_generation_has_no_effect() {
     let mut cluster = Cluster::new(&["/a"; 3]);
     cluster.write(1, 2, &[0, 1]);

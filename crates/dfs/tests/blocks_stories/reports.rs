@@ -201,3 +201,27 @@ fn a_worker_lost_in_safe_mode_counts_no_more() {
     cluster.pass(2_000);
     assert!(!cluster.blocks.safe_mode().on);
 }
+
+#[test]
+fn what_nobody_finished_of_a_block_that_is_no_more_goes_when_the_safe_mode_is_over() {
+    // Block 9 was abandoned while the worker did not hear its master. Block 2 is being written.
+    let mut cluster = starting(1);
+    let worker = cluster.join("/a");
+    let written = KnownBlock { complete: false, bytes: 0, ..WHOLE };
+    cluster.known.insert(2, written);
+    cluster.blocks.expect(&[(BlockId(1), WHOLE), (BlockId(2), written)]);
+    cluster.report_unfinished(worker, &[(2, 1, 50), (9, 4, 70)]);
+    cluster.tick();
+    assert_eq!(cluster.deletes(), [], "not in safe mode");
+    cluster.report(worker, &[(1, 1, 100)]);
+    cluster.pass(60_000);
+    assert_eq!(cluster.deletes()[..1], [(9, 4, 0)]);
+    cluster.deleted(worker, 9, 4);
+    cluster.pass(60_000);
+    assert!(cluster.deletes().iter().all(|(block, ..)| *block == 9));
+    // A block that is forgotten now, whatever an older look-up says.
+    cluster.blocks.forget(&[BlockId(2)]);
+    cluster.report_unfinished(worker, &[(2, 1, 50)]);
+    cluster.pass(1_000);
+    assert_eq!(cluster.deletes(), [(2, 1, 0)]);
+}

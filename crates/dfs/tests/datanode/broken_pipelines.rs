@@ -1,14 +1,12 @@
 //! Pipelines that break at each place and at each time: what was acked is there, and the right worker is blamed.
 
-use std::time::Instant;
-
 use gristmill_proto::ids::{BlockId, Generation};
 use gristmill_proto::messages::Hop;
 use gristmill_proto::messages::Packet;
 use gristmill_proto::messages::bulk_failure::Kind;
 
 use super::client::{Blame, BlockWriter, rebuild, write_block};
-use super::cluster::{Cluster, Worker, content, eventually, quick};
+use super::cluster::{Cluster, Worker, content, eventually};
 use super::proxy::{Fault, Proxy, Stopped};
 
 const CHUNK: usize = 16 << 10;
@@ -121,12 +119,9 @@ fn a_worker_stops_in_the_middle() {
     let [first, second] = cluster.workers();
     let stopped = Stopped::start();
     let third = Hop { worker: 3, address: stopped.address.clone() };
-    let started = Instant::now();
     let opened = BlockWriter::open(&cluster, &first, write_block(1, 1, &[second.hop(), third]));
     assert_eq!(opened.err(), Some((Kind::Hop, 3)), "the one that is silent, not the one before");
     assert!(stopped.was_called());
-    let limit = quick().pipeline_open_timeout(2);
-    assert!(started.elapsed() < limit + limit, "{:?}", started.elapsed());
 }
 
 #[test]

@@ -120,7 +120,7 @@ pub(crate) struct BlockWriter {
 
 /// What to write, as a client asks the first worker.
 pub(crate) fn write_block(block: u64, generation: u64, next: &[Hop]) -> WriteBlock {
-    WriteBlock { block, generation, next: next.to_vec(), ..WriteBlock::default() }
+    WriteBlock { block, generation, next: next.to_vec(), block_bytes: 1 << 20, ..WriteBlock::default() }
 }
 
 /// The same for a pipeline that goes on under a new generation.

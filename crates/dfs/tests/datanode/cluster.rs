@@ -37,10 +37,10 @@ pub(crate) struct Worker {
 /// Limits for tests: short where a test waits for the end of it.
 pub(crate) fn quick() -> BulkOptions {
     BulkOptions {
-        connect_timeout: Duration::from_secs(2),
-        open_timeout: Duration::from_millis(1500),
-        ack_timeout: Duration::from_millis(1500),
-        ack_margin: Duration::from_millis(500),
+        connect_timeout: Duration::from_secs(5),
+        open_timeout: Duration::from_secs(3),
+        ack_timeout: Duration::from_secs(3),
+        ack_margin: Duration::from_secs(1),
         ..BulkOptions::default()
     }
 }
@@ -55,7 +55,7 @@ impl Cluster {
     }
 
     pub(crate) fn worker_with(&self, id: u64, options: BulkOptions) -> Worker {
-        self.worker_of(id, options, StoreOptions { reserve_bytes: 0, ..StoreOptions::default() })
+        self.worker_of(id, options, StoreOptions { reserve_bytes: 0 })
     }
 
     pub(crate) fn worker_of(&self, id: u64, options: BulkOptions, store: StoreOptions) -> Worker {

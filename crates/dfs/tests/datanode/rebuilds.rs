@@ -1,5 +1,6 @@
 //! Pipelines that go on under a new generation, and ghosts of the old one.
 
+use gristmill_dfs::datanode::block_store::StoreOptions;
 use gristmill_proto::ids::Generation;
 use gristmill_proto::messages::WriteBlock;
 use gristmill_proto::messages::bulk_failure::Kind;
@@ -103,10 +104,7 @@ fn what_is_there_already_is_not_written_again() {
 fn a_disk_without_room_is_named() {
     let cluster = Cluster::new();
     let first = cluster.worker(1);
-    let store = gristmill_dfs::datanode::block_store::StoreOptions {
-        reserve_bytes: u64::MAX / 2,
-        ..Default::default()
-    };
+    let store = StoreOptions { reserve_bytes: u64::MAX / 2 };
     let full = cluster.worker_of(2, super::cluster::quick(), store);
     let opened = BlockWriter::open(&cluster, &first, write_block(1, 1, &[full.hop()]));
     assert_eq!(opened.err(), Some((Kind::Disk, 2)));

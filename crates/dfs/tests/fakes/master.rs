@@ -76,6 +76,7 @@ impl FakeMaster {
             replication: workers.clamp(1, 3) as u32,
             block_bytes: BLOCK_BYTES,
             user_home: "/user/ann".to_owned(),
+            inside_address: String::new(),
         };
         let seen = Seen {
             namespace,

@@ -38,8 +38,8 @@ impl FakeCluster {
         let mut options = ClientOptions::new(self.master.address());
         options.user = "ann".to_owned();
         options.host = "here".to_owned();
-        options.pipeline_timeout = Duration::from_millis(600);
-        options.read_timeout = Duration::from_millis(600);
+        options.pipeline_timeout = Duration::from_millis(2500);
+        options.read_timeout = Duration::from_millis(2500);
         options.retry_timeout = Duration::from_secs(5);
         options.connect_timeout = Duration::from_secs(10);
         options

@@ -161,7 +161,7 @@ fn serve(shared: &Shared, stream: TcpStream) {
         let served = match request.operation.expect("an operation") {
             Operation::WriteBlock(write) => serve_write(shared, &stream, id, &request.token, write),
             Operation::ReadBlock(read) => serve_read(shared, &stream, id, &request.token, &read),
-            Operation::OpenLocal(_) => panic!("not over TCP"),
+            _ => panic!("not over TCP, or not of a block"),
         };
         if served.is_err() {
             return;
@@ -219,7 +219,8 @@ fn serve_write(
             failed = next.as_ref().and_then(|(worker, next)| forward(*worker, next, &packet, &body));
         }
         let failed_worker = failed.as_ref().map_or(0, |failed| failed.1);
-        let ack = Ack { sequence: packet.sequence, failure: failed.map(|failed| failed.0), failed_worker };
+        let failure = failed.map(|failed| failed.0);
+        let ack = Ack { sequence: packet.sequence, failure, failed_worker, ..Ack::default() };
         write_frame(&mut &*stream, FrameKind::Ack, id, &ack, &[])?;
         if ack.failure.is_some() {
             return Err(io::ErrorKind::Other.into());

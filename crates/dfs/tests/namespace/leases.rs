@@ -240,7 +240,8 @@ fn a_renamed_file_is_written_on_and_a_deleted_one_is_not() {
     let second = story.add_block(&root(), inode, Some(end(&block, 7)));
     story.delete(&root(), "/moved");
     let complete = Request::Complete(Complete { inode, last: Some(end(&second, 7)) });
-    let applied = story.apply_with(&root(), complete, Facts { targets: vec![], durable: true });
+    let applied =
+        story.apply_with(&root(), complete, Facts { targets: vec![], durable: true, ..Facts::default() });
     assert_eq!(kind(&applied.outcome), Some(Kind::NotFound));
     // Neither is it recovered.
     let begun = story.act(Action::BeginRecovery { inode: InodeId(inode), holder: None });

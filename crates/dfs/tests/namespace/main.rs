@@ -2,6 +2,7 @@
 
 mod attributes;
 mod crashes;
+mod damage;
 mod deletion;
 mod disk;
 mod leases;
@@ -13,6 +14,7 @@ mod quotas;
 mod reads;
 mod renaming;
 mod retries;
+mod services;
 mod store;
 mod story;
 mod writing;

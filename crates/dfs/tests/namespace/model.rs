@@ -49,6 +49,8 @@ pub(crate) enum Call {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
+    /// Another node may come to have its path.
+    id: u64,
     owner: String,
     group: String,
     mode: u32,
@@ -79,6 +81,7 @@ impl File {
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
     pub(crate) nodes: BTreeMap<String, Node>,
+    next_id: u64,
     pub(crate) now_ms: u64,
 }
 
@@ -114,6 +117,7 @@ fn above(path: &str) -> Vec<String> {
 impl Model {
     pub(crate) fn new() -> Model {
         let root = Node {
+            id: 0,
             owner: "root".to_owned(),
             group: "supergroup".to_owned(),
             mode: 0o755,
@@ -122,7 +126,7 @@ impl Model {
             file: None,
             quota: None,
         };
-        Model { nodes: BTreeMap::from([("/".to_owned(), root)]), now_ms: START_MS }
+        Model { nodes: BTreeMap::from([("/".to_owned(), root)]), next_id: 1, now_ms: START_MS }
     }
 
     /// What the namespace must list, inodes aside.
@@ -191,7 +195,8 @@ impl Model {
     pub(crate) fn check_quotas(&self, before: &Model) -> Result<(), Kind> {
         for (path, node) in &self.nodes {
             let Some((names, space)) = node.quota else { continue };
-            let Some(old) = before.nodes.get(path).filter(|old| old.quota.is_some()) else { continue };
+            let is_same = |old: &&Node| old.id == node.id && old.quota.is_some();
+            let Some(old) = before.nodes.get(path).filter(is_same) else { continue };
             assert_eq!(old.quota, node.quota);
             let ((names_used, space_used), (names_before, space_before)) =
                 (self.usage(path), before.usage(path));
@@ -262,7 +267,9 @@ impl Model {
     fn insert(&mut self, path: &str, owner: &str, group: &str, mode: u32, file: Option<File>) {
         let now_ms = self.now_ms;
         let (owner, group) = (owner.to_owned(), group.to_owned());
-        let node = Node { owner, group, mode, modified_ms: now_ms, accessed_ms: now_ms, file, quota: None };
+        let (id, modified_ms, accessed_ms) = (self.next_id, now_ms, now_ms);
+        self.next_id += 1;
+        let node = Node { id, owner, group, mode, modified_ms, accessed_ms, file, quota: None };
         self.nodes.insert(path.to_owned(), node);
         self.touch(&parent(path));
     }

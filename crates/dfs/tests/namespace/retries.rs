@@ -56,14 +56,15 @@ fn what_depends_on_workers_is_tried_anew() {
         }
         story.command(command).outcome
     };
-    let nobody = with(Facts { targets: vec![], durable: true }, 1, Request::AddBlock(add.clone()));
+    let nobody =
+        with(Facts { targets: vec![], durable: true, ..Facts::default() }, 1, Request::AddBlock(add.clone()));
     assert_eq!(kind(&nobody), Some(Kind::NoWorkers));
     let Outcome::Block(block) = with(facts(&[1]), 1, Request::AddBlock(add.clone())) else {
         panic!("refused")
     };
     assert_eq!(with(facts(&[1]), 1, Request::AddBlock(add)), Outcome::Block(block.clone()));
     let complete = Request::Complete(Complete { inode, last: Some(end(&block, 3)) });
-    let undurable = with(Facts { targets: vec![], durable: false }, 2, complete.clone());
+    let undurable = with(Facts { targets: vec![], durable: false, ..Facts::default() }, 2, complete.clone());
     assert_eq!(kind(&undurable), Some(Kind::NotYet));
     assert_eq!(entry(with(facts(&[]), 2, complete)).bytes, 3);
 }

@@ -1,9 +1,18 @@
 //! The file under the namespace.
 
 use crate::story::*;
-use gristmill_dfs::namenode::namespace::{Namespace, NamespaceOpenError};
-use redb::{Database, TableDefinition};
+use gristmill_dfs::namenode::namespace::{CheckedPages, Namespace, NamespaceOpenError};
+use redb::backends::FileBackend;
+use redb::{Builder, Database, TableDefinition};
 use std::fs;
+use std::path::Path;
+
+/// The store under a namespace that nobody has open.
+fn store(path: &Path) -> Database {
+    let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let pages = CheckedPages::new(FileBackend::new(file).unwrap());
+    Builder::new().create_with_backend(pages).unwrap()
+}
 
 #[test]
 fn each_start_has_a_higher_epoch_of_the_same_cluster() {
@@ -38,7 +47,7 @@ fn a_store_of_another_format_is_left_alone() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("namespace.redb");
     drop(Namespace::create_or_open(&path, options()).unwrap());
-    let database = Database::create(&path).unwrap();
+    let database = store(&path);
     let transaction = database.begin_write().unwrap();
     let meta: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
     transaction.open_table(meta).unwrap().insert("format", 7u64.to_le_bytes().as_slice()).unwrap();
@@ -46,8 +55,19 @@ fn a_store_of_another_format_is_left_alone() {
     drop(database);
     for _ in 0..2 {
         let Err(refused) = Namespace::create_or_open(&path, options()) else { panic!("opened") };
-        assert!(matches!(refused, NamespaceOpenError::OtherFormat { found: 7, known: 1, .. }), "{refused}");
+        assert!(matches!(refused, NamespaceOpenError::OtherFormat { found: 7, known: 2, .. }), "{refused}");
     }
+}
+
+#[test]
+fn a_store_of_the_first_format_is_refused_by_its_number() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("namespace.redb");
+    drop(Database::create(&path).unwrap());
+    let before = fs::read(&path).unwrap();
+    let Err(refused) = Namespace::create_or_open(&path, options()) else { panic!("opened") };
+    assert!(matches!(refused, NamespaceOpenError::OtherFormat { found: 1, known: 2, .. }), "{refused}");
+    assert!(fs::read(&path).unwrap() == before);
 }
 
 #[test]
@@ -68,7 +88,7 @@ fn damage_is_named_and_never_a_panic() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("namespace.redb");
     drop(Namespace::create_or_open(&path, options()).unwrap());
-    let database = Database::create(&path).unwrap();
+    let database = store(&path);
     let transaction = database.begin_write().unwrap();
     let entries: TableDefinition<&[u8], u64> = TableDefinition::new("entries");
     let inodes: TableDefinition<u64, &[u8]> = TableDefinition::new("inodes");
@@ -94,4 +114,31 @@ fn damage_is_named_and_never_a_panic() {
         let problem = snapshot.stat(&root(), path).unwrap_err().to_string();
         assert!(problem.contains("the namespace is damaged") && problem.contains(sentence), "{problem}");
     }
+}
+
+#[test]
+fn what_a_dead_master_was_making_is_swept() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("namespace.redb");
+    let id = "01234567-89ab-4def-8123-456789abcdef";
+    let dead = home.path().join(format!("namespace.redb.{id}.new"));
+    let kept = [
+        home.path().join("namespace.redb.notes.new"),
+        home.path().join(format!("other.redb.{id}.new")),
+        home.path().join(format!("namespace.redb.{id}.old")),
+    ];
+    for _ in ["made", "opened"] {
+        for file in kept.iter().chain([&dead]) {
+            fs::write(file, "half").unwrap();
+        }
+        drop(Namespace::create_or_open(&path, options()).unwrap());
+        assert!(!dead.exists());
+        assert!(kept.iter().all(|file| file.exists()));
+    }
+    // One that is being made is locked.
+    fs::write(&dead, "half").unwrap();
+    let alive = fs::File::open(&dead).unwrap();
+    alive.lock().unwrap();
+    drop(Namespace::create_or_open(&path, options()).unwrap());
+    assert!(dead.exists());
 }

@@ -240,7 +240,11 @@ pub(crate) fn bob() -> Caller {
 }
 
 pub(crate) fn facts(workers: &[u64]) -> Facts {
-    Facts { targets: workers.iter().map(|&worker| WorkerId(worker)).collect(), durable: true }
+    Facts {
+        targets: workers.iter().map(|&worker| WorkerId(worker)).collect(),
+        durable: true,
+        ..Facts::default()
+    }
 }
 
 pub(crate) fn end(block: &LocatedBlock, bytes: u64) -> BlockEnd {

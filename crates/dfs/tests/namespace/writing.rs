@@ -119,12 +119,12 @@ fn without_durable_replicas_or_workers_a_call_may_be_tried_again() {
     let story = Story::new();
     let inode = story.create(&root(), "/file").entry.unwrap().inode;
     let add = |previous| Request::AddBlock(AddBlock { inode, previous, exclude: vec![] });
-    let nobody = Facts { targets: vec![], durable: true };
+    let nobody = Facts { targets: vec![], durable: true, ..Facts::default() };
     let applied = story.apply_with(&root(), add(None), nobody);
     assert_eq!(kind(&applied.outcome), Some(Kind::NoWorkers));
     let block = story.add_block(&root(), inode, None);
     let complete = Request::Complete(Complete { inode, last: Some(end(&block, 5)) });
-    let not_yet = Facts { targets: vec![WorkerId(3)], durable: false };
+    let not_yet = Facts { targets: vec![WorkerId(3)], durable: false, ..Facts::default() };
     for request in [add(Some(end(&block, 5))), complete.clone()] {
         let applied = story.apply_with(&root(), request, not_yet.clone());
         assert_eq!((kind(&applied.outcome), applied.effects), (Some(Kind::NotYet), vec![]));

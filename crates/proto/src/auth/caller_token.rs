@@ -23,6 +23,8 @@ pub enum Role {
     Client = 1,
     /// A worker of the cluster.
     Worker = 2,
+    /// An attempt at a task: author's code, which acts as the job's user and nobody else.
+    Attempt = 3,
 }
 
 impl fmt::Display for Role {
@@ -30,21 +32,28 @@ impl fmt::Display for Role {
         f.write_str(match self {
             Role::Client => "client",
             Role::Worker => "worker",
+            Role::Attempt => "job's attempt",
         })
     }
 }
 
 impl Secret {
-    /// A token for the service `audience` ("namespace", "attendance"), in hexadecimal, good for
+    /// A token for the service `audience` ("namespace", "attendance", "jobs", "tasks", "gateway"), in hexadecimal, good for
     /// [`CALLER_TOKEN_LIFETIME_MS`] from `now_ms` (wall time since 1970). Each stream takes a new one.
     pub fn caller_token(&self, role: Role, audience: &str, now_ms: u64) -> String {
+        to_hex(&self.caller_token_bytes(role, audience, now_ms))
+    }
+
+    /// The same as bytes, for the header of a bulk frame.
+    pub fn caller_token_bytes(&self, role: Role, audience: &str, now_ms: u64) -> Vec<u8> {
         let token = CallerToken {
             role: role as u32,
             nonce: Uuid::new_v4().as_bytes().to_vec().into(),
             expires_ms: now_ms.saturating_add(CALLER_TOKEN_LIFETIME_MS),
             audience: audience.to_owned(),
+            ..CallerToken::default()
         };
-        to_hex(&signature::sign(&self.caller_key(), &token))
+        signature::sign(&self.caller_key(), &token)
     }
 
     /// Whether `token` was made with this secret, by a caller of that role, for that service, and is still good. A
@@ -58,7 +67,18 @@ impl Secret {
         audience: &str,
         now_ms: u64,
     ) -> Result<(), TokenError> {
-        let token: CallerToken = signature::open(&self.caller_key(), &from_hex(token)?)?;
+        self.check_caller_bytes(&from_hex(token)?, role, audience, now_ms)
+    }
+
+    /// The same of a token as bytes.
+    pub fn check_caller_bytes(
+        &self,
+        token: &[u8],
+        role: Role,
+        audience: &str,
+        now_ms: u64,
+    ) -> Result<(), TokenError> {
+        let token: CallerToken = signature::open(&self.caller_key(), token)?;
         if token.role != role as u32 {
             return Err(TokenError::WrongRole { wanted: role });
         }
@@ -76,18 +96,18 @@ impl Secret {
     }
 
     /// Not bound to a cluster's id: a caller learns that from the first answer.
-    fn caller_key(&self) -> [u8; 32] {
+    pub(super) fn caller_key(&self) -> [u8; 32] {
         self.derive(LABEL, &[])
     }
 }
 
-fn to_hex(bytes: &[u8]) -> String {
+pub(super) fn to_hex(bytes: &[u8]) -> String {
     let digit = |half: u8| char::from_digit(u32::from(half), 16).expect("four bits");
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// Takes what [`to_hex`] makes and nothing else, so that a token has one form.
-fn from_hex(text: &str) -> Result<Vec<u8>, TokenError> {
+pub(super) fn from_hex(text: &str) -> Result<Vec<u8>, TokenError> {
     signature::check_length(text.len() / 2)?;
     let value = |digit: u8| match digit {
         b'0'..=b'9' => Ok(digit - b'0'),

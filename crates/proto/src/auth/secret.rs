@@ -19,7 +19,9 @@ const SECRET_BYTES_MAX: u64 = 4 << 10;
 const OTHERS: u32 = 0o077;
 
 /// What all machines of a cluster know and nobody else does. Keys are derived from it, it signs nothing itself.
-#[derive(Clone)]
+///
+/// Secrets compare so that connections of one caller can be found again; what others send is never compared with one.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret {
     bytes: Vec<u8>,
 }
@@ -108,6 +110,11 @@ impl Secret {
     /// The key for one purpose. Labels are different and none begins another, so no two keys are ever the same.
     pub(super) fn derive(&self, label: &str, subject: &[u8]) -> [u8; 32] {
         signature::hmac(&self.bytes, &[label.as_bytes(), subject])
+    }
+
+    /// Whether `claimed` is the key for that purpose, in constant time.
+    pub(super) fn is_derived(&self, label: &str, claimed: &[u8]) -> bool {
+        signature::is_hmac(&self.bytes, &[label.as_bytes()], claimed)
     }
 }
 

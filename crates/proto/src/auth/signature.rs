@@ -34,6 +34,11 @@ pub(super) fn open<M: Message + Default>(key: &[u8], token: &[u8]) -> Result<M, 
     M::decode(encoded).map_err(TokenError::Decode)
 }
 
+/// Whether `claimed` is that HMAC, compared in constant time.
+pub(super) fn is_hmac(key: &[u8], parts: &[&[u8]], claimed: &[u8]) -> bool {
+    with_parts(key, parts).verify_slice(claimed).is_ok()
+}
+
 pub(super) fn check_length(bytes: usize) -> Result<(), TokenError> {
     if bytes > TOKEN_BYTES_MAX {
         return Err(TokenError::TooLong { bytes: bytes as u64, max: TOKEN_BYTES_MAX as u64 });

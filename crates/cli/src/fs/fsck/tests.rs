@@ -144,7 +144,7 @@ fn what_is_lost_makes_it_corrupt_and_what_is_thin_does_not() {
     let (lines, broken) = check(&[], false, vec![page(thin.clone(), "")]);
     assert_eq!(lines[..2], ["/a: block-7 is under-replicated, 1 of 3 copies", "dfs://h:1/ is HEALTHY"]);
     assert!(
-        lines[2].contains("1 under-replicated") && lines[2].ends_with("1 open files") && broken.is_empty()
+        lines[2].contains("1 under-replicated") && lines[2].ends_with("1 open file") && broken.is_empty()
     );
     let (lines, _) = check(&["--openforwrite"], false, vec![page(thin, "")]);
     assert_eq!(lines[1], "/b: it is being written");

@@ -25,6 +25,7 @@ impl Inner {
         block: BlockId,
         generation: Generation,
         stage: WriteStage,
+        block_bytes: u64,
     ) -> Result<ReplicaWriter, ReplicaError> {
         let _gate = self.gates.enter(block);
         let there = self.index().get(block);
@@ -38,13 +39,13 @@ impl Inner {
         };
         let mut tried = Vec::new();
         loop {
-            let volume = self.place(block, &tried)?;
+            let volume = self.place(block, block_bytes, &tried)?;
             let created = create_files(volume, block, SumName { generation, state });
             match created.map_err(|error| self.disk_error(volume, error)) {
                 Ok(files) => {
                     let replica = Arc::new(Unfinished::new(volume.clone(), state, files, true));
                     self.commit(block, volume, Entry::Unfinished(replica.clone()))?;
-                    return Ok(ReplicaWriter::new(self.clone(), replica));
+                    return Ok(ReplicaWriter::new(self.clone(), replica, block_bytes));
                 }
                 Err(error @ (ReplicaError::Full { .. } | ReplicaError::VolumeFailed { .. })) => {
                     tracing::warn!("{block} goes elsewhere: {error}");
@@ -61,6 +62,7 @@ impl Inner {
         before: Generation,
         generation: Generation,
         offset: u64,
+        block_bytes: u64,
     ) -> Result<ReplicaWriter, ReplicaError> {
         let _gate = self.gates.enter(block);
         let entry = self.written(block)?.ok_or(ReplicaError::NotFound { block })?;
@@ -80,7 +82,9 @@ impl Inner {
         let files = self.succeed(&held, has, Next { name, fence: generation, bytes: offset })?;
         let replica = Arc::new(Unfinished::new(held.volume.clone(), State::Written, files, true));
         self.commit(block, &held.volume, Entry::Unfinished(replica.clone()))?;
-        Ok(ReplicaWriter::new(self.clone(), replica))
+        // The replica is where it is, whether there is room for the rest or not.
+        let room = held.volume.remaining_bytes().map_err(|error| self.disk_error(&held.volume, error))?;
+        Ok(ReplicaWriter::new(self.clone(), replica, block_bytes.saturating_sub(offset).min(room)))
     }
 
     pub(super) fn stop_writer(

@@ -45,7 +45,6 @@ impl BlockStore {
         tracing::info!("{} volumes: {recovery}", volumes.len());
         let inner = Inner {
             volumes,
-            options,
             identity: Mutex::new(identity),
             index: Mutex::new(index),
             gates: Gates::default(),

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use gristmill_proto::chunks::{CHUNK_BYTES, SUM_BYTES, sums_bytes};
 use gristmill_proto::ids::{BlockId, Generation};
 
+use super::broken_disk;
 use super::error::{DiskError, Fault, Trouble};
 
 /// Version of the format.
@@ -210,7 +211,9 @@ pub(super) fn check_length(file: &File, path: &Path, wanted: u64) -> Result<(), 
 
 /// Reads exactly `into`; a file that ends before is truncated.
 pub(super) fn read_exact(file: &File, path: &Path, into: &mut [u8], offset: u64) -> Result<(), Trouble> {
-    let Err(source) = file.read_exact_at(into, offset) else { return Ok(()) };
+    let read =
+        broken_disk::heed(broken_disk::Access::Read, path).and_then(|()| file.read_exact_at(into, offset));
+    let Err(source) = read else { return Ok(()) };
     if source.kind() == io::ErrorKind::UnexpectedEof {
         check_length(file, path, offset + into.len() as u64)?;
     }

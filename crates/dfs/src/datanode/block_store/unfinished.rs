@@ -10,6 +10,7 @@ use gristmill_proto::chunks::{CHUNK_BYTES, SUM_BYTES};
 use gristmill_proto::ids::BlockId;
 use rustix::fs::{Advice, fadvise};
 
+use super::broken_disk::{Access, heed};
 use super::error::{DiskError, ReplicaError};
 use super::names::{State, SumName};
 use super::sum_file::{Mark, MarkKind, SumFile};
@@ -17,6 +18,11 @@ use super::volume::Volume;
 
 /// After so many bytes the disk is told to begin with them, so that little is left to do when the replica is synced.
 const WRITE_BACK_BYTES: u64 = 8 << 20;
+/// Bytes of one write to a data file. The page cache takes memory in pieces as large as the write, and pieces that are
+/// larger than this are not among those that were freed lately: in a virtual machine that is memory which the host has to
+/// find first. Measured in one, with the advice of `write_back` and without it, 512 MiB take 0.1 to 0.4 s of processor time
+/// in writes of 64 KiB, and 0.5 to 0.8 s in writes of 1 MiB.
+const WRITE_BYTES: usize = 64 << 10;
 
 /// A replica between its creation, or its opening again, and its end. Each generation and each writer has an own one:
 /// whoever takes the replica over retires this and makes another, so a writer can only ever lose it.
@@ -142,8 +148,13 @@ impl Files {
         let start = start_of_last(self.mark.bytes);
         let repeated = (self.mark.bytes - start) as usize;
         let was_torn = std::mem::replace(&mut self.torn, true);
-        let written = self.data.write_all_at(&data[repeated..], self.mark.bytes);
-        written.map_err(DiskError::on("write", &self.data_path))?;
+        let mut at = self.mark.bytes;
+        for piece in data[repeated..].chunks(WRITE_BYTES) {
+            let written =
+                heed(Access::Write, &self.data_path).and_then(|()| self.data.write_all_at(piece, at));
+            written.map_err(DiskError::on("write", &self.data_path))?;
+            at += piece.len() as u64;
+        }
         self.sums.write_sums(start / CHUNK_BYTES, sums)?;
         let mut last_sum = [0; SUM_BYTES as usize];
         last_sum.copy_from_slice(&sums[sums.len() - SUM_BYTES as usize..]);

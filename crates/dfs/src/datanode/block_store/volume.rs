@@ -12,6 +12,7 @@ use gristmill_proto::ids::{BlockId, VolumeId};
 use rustix::fs::{FlockOperation, flock, statvfs};
 
 use super::StoreOpenError;
+use super::broken_disk::{Access, heed};
 use super::error::DiskError;
 use super::names::{SumName, directory_named, directory_of};
 use super::version::{Version, sync_directory};
@@ -153,6 +154,7 @@ impl Volume {
     /// Whether the volume takes a new file and gives it back.
     pub(super) fn probe(&self) -> Result<(), DiskError> {
         let path = self.blocks().join("probe.new");
+        heed(Access::Write, &path).map_err(DiskError::on("write", &path))?;
         let mut file = File::create(&path).map_err(DiskError::on("create", &path))?;
         file.write_all(b"probe").map_err(DiskError::on("write", &path))?;
         file.sync_all().map_err(DiskError::on("sync", &path))?;

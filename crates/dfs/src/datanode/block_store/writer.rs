@@ -22,9 +22,10 @@ pub struct ReplicaWriter {
 }
 
 impl ReplicaWriter {
-    pub(super) fn new(inner: Arc<Inner>, replica: Arc<Unfinished>) -> ReplicaWriter {
+    /// `room_bytes` more are kept for it.
+    pub(super) fn new(inner: Arc<Inner>, replica: Arc<Unfinished>, room_bytes: u64) -> ReplicaWriter {
         let bytes = replica.visible().bytes;
-        let promise = Promise::new(replica.volume.clone(), inner.options.promise_bytes.saturating_sub(bytes));
+        let promise = Promise::new(replica.volume.clone(), room_bytes);
         ReplicaWriter { inner, replica, promise, bytes }
     }
 

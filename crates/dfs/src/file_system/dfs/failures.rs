@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use gristmill_process::sentence::with_causes;
 use gristmill_proto::namespace::failure;
 
 use crate::client::DfsError;
@@ -42,7 +43,7 @@ pub(super) fn cause(error: DfsError) -> Cause {
 
 /// An error of a cluster and what led to it, as the end of a sentence that names what was to be done.
 pub(in crate::file_system) fn chain(error: &DfsError) -> String {
-    let mut text = match error {
+    let said = match error {
         DfsError::Unreachable { master, waited_ms, .. } => {
             format!("the master at {master} did not answer within {waited_ms} ms")
         }
@@ -53,10 +54,5 @@ pub(in crate::file_system) fn chain(error: &DfsError) -> String {
         }
         other => other.to_string(),
     };
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
+    with_causes(said, error.source())
 }

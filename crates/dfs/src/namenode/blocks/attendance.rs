@@ -8,7 +8,7 @@ use gristmill_proto::namespace;
 use gristmill_proto::namespace::set_worker_state::State;
 
 use super::roster::{Presence, Service, Slot, WORKERS_MAX, Worker};
-use super::{Attendant, Blocks, Outbox};
+use super::{Attendant, Blocks, Decision, Outbox};
 
 /// Ids that a master gives out start at its epoch times this, so that no two masters give out the same.
 const IDS_PER_EPOCH: u64 = 100_000;
@@ -53,7 +53,7 @@ impl Blocks {
         worker.set_volumes(&register.volumes);
         (worker.writers, worker.writers_given, worker.bytes_given) = (0, 0, 0);
         (worker.presence, worker.connected, worker.heard_ms) = (Presence::Live, true, now_ms);
-        worker.fresh = false;
+        (worker.fresh, worker.settled) = (false, false);
         if reborn || worker.born_ms == 0 {
             worker.born_ms = now_ms;
         }
@@ -93,11 +93,17 @@ impl Blocks {
         }
     }
 
-    /// What an operator wants of a worker. False: there is no such worker. This is soft state: a new master must be told
-    /// again.
-    pub fn set_worker_state(&mut self, worker: WorkerId, state: State, now_ms: u64) -> bool {
+    /// What an operator wants of a worker, which may register later. This is soft state: a new master must be told again.
+    pub fn set_worker_state(&mut self, worker: WorkerId, state: State, now_ms: u64) {
         self.observe(now_ms);
-        let Some(slot) = self.roster.slot(worker) else { return false };
+        match self.roster.slot(worker) {
+            Some(slot) => self.serve_as(slot, state),
+            None if state == State::InService => drop(self.awaited.remove(&worker)),
+            None => drop(self.awaited.insert(worker, state)),
+        }
+    }
+
+    fn serve_as(&mut self, slot: Slot, state: State) {
         let pass = self.sweep.next_pass();
         let until_ms = self.now_ms + self.options.maintenance_limit_ms;
         let worker = &mut self.roster[slot];
@@ -111,12 +117,17 @@ impl Blocks {
         };
         self.roster.recount();
         self.sweep.want();
-        true
     }
 
     /// Workers that are heard of, for [`default_replication`](super::default_replication).
     pub fn live_workers(&self) -> usize {
         self.roster.iter().filter(|(_, worker)| worker.presence != Presence::Lost).count()
+    }
+
+    /// Where other machines find the bulk listener of a worker that is not lost.
+    pub fn bulk_address(&self, worker: WorkerId) -> Option<String> {
+        let worker = &self.roster[self.roster.slot(worker)?];
+        (worker.presence != Presence::Lost).then(|| worker.replica.address.clone())
     }
 
     /// The worker's place, if this message came on its newest stream. A sign of life.
@@ -135,8 +146,8 @@ impl Blocks {
         }
         worker.heard_ms = now_ms;
         // A word on a stream that was said to be broken: it was said too early.
-        if !worker.is_up() {
-            (worker.connected, worker.presence) = (true, Presence::Live);
+        if !worker.is_up() || !worker.settled {
+            (worker.connected, worker.presence, worker.settled) = (true, Presence::Live, true);
             self.roster.recount();
             // Its replicas are sure again.
             self.sweep.want();
@@ -150,7 +161,7 @@ impl Blocks {
     }
 
     /// Who is silent becomes suspect, then lost. Maintenance ends.
-    pub(super) fn watch_workers(&mut self) {
+    pub(super) fn watch_workers(&mut self, out: &mut Outbox) {
         let (mut changed, mut left) = (false, Vec::new());
         for slot in self.roster.slots() {
             let worker = &mut self.roster[slot];
@@ -158,6 +169,7 @@ impl Blocks {
                 && until_ms <= self.now_ms
             {
                 worker.service = Service::Serving;
+                out.decisions.push(Decision::MaintenanceOver { worker: worker.id });
                 (changed, _) = (true, self.sweep.want());
             }
             let silent_ms = self.now_ms.saturating_sub(worker.heard_ms);
@@ -237,7 +249,11 @@ impl Blocks {
             0 => self.new_id(),
             id => WorkerId(id),
         };
-        Ok(self.roster.add(Worker::new(id, incarnation)))
+        let slot = self.roster.add(Worker::new(id, incarnation));
+        if let Some(state) = self.awaited.remove(&id) {
+            self.serve_as(slot, state);
+        }
+        Ok(slot)
     }
 
     fn new_id(&mut self) -> WorkerId {

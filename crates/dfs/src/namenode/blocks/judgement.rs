@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use gristmill_proto::attendance::{Refused, ReplicaInfo};
-use gristmill_proto::ids::{BlockId, Generation, WorkerId};
+use gristmill_proto::ids::Generation;
 
 use super::block_map::Record;
 use super::deletion::Why;
@@ -164,23 +164,6 @@ impl Blocks {
             self.review(block);
         }
         Ok(())
-    }
-
-    /// A client could not read this replica. It is taken out of service only if another good one is left, so that a
-    /// client's word alone never makes a block unreadable. Whether it was.
-    pub fn complained(&mut self, block: BlockId, generation: Generation, worker: WorkerId) -> bool {
-        let (Some(slot), Some(entry)) = (self.roster.slot(worker), self.map.get(block.0)) else {
-            return false;
-        };
-        let holders = self.map.holders(block.0);
-        let others = holders.iter().filter(|&&holder| holder != slot && self.roster[holder].is_readable());
-        if entry.generation() != generation.0 || !holders.contains(&slot) || others.count() == 0 {
-            return false;
-        }
-        let replica = ReplicaInfo { block: block.0, generation: generation.0, bytes: entry.bytes() };
-        self.set_bad(slot, replica, Flaw::Rotten);
-        self.review(block.0);
-        true
     }
 
     /// What is true of a block, of a look-up and of what was said since. None: there is no such block.

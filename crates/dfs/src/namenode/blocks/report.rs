@@ -14,6 +14,7 @@ use gristmill_proto::attendance::{BlockReport, Refused, ReplicaInfo, SendReport}
 use gristmill_proto::ids::{BlockId, Epoch, Incarnation, WorkerId};
 
 use super::attendance::refused;
+use super::deletion::Why;
 use super::judgement::Word;
 use super::roster::{Report, Slot};
 use super::{Blocks, KnownBlock, Outbox};
@@ -102,7 +103,12 @@ impl Reports {
 pub fn replicas_of(report: &BlockReport) -> Result<Vec<ReplicaInfo>, ReportError> {
     let malformed = |index| ReportError::Malformed { report_id: report.report_id, index };
     let count = report.block_steps.len();
-    if count > SLICE_REPLICAS_MAX || report.generations.len() != count || report.bytes.len() != count {
+    let unfinished = report.unfinished.len();
+    if unfinished > SLICE_REPLICAS_MAX
+        || count > SLICE_REPLICAS_MAX
+        || report.generations.len() != count
+        || report.bytes.len() != count
+    {
         return Err(malformed(count));
     }
     let mut block = 0u64;
@@ -160,6 +166,18 @@ impl Blocks {
             self.finish_report(slot);
         }
         Ok(SliceAnswer { unknown, complete })
+    }
+
+    /// Replicas of a slice that was taken, of this worker, that nobody has finished. Those of blocks that are no more go:
+    /// their writers have given them up, perhaps while no master heard of it. The others are their writers', or a
+    /// recovery's.
+    pub fn report_unfinished(&mut self, worker: WorkerId, replicas: &[(ReplicaInfo, Option<KnownBlock>)]) {
+        let Some(slot) = self.roster.slot(worker) else { return };
+        for (replica, known) in replicas {
+            if self.current(replica.block, *known).is_none() {
+                self.delete(slot, *replica, Why::Unwanted);
+            }
+        }
     }
 
     /// Asks for a full report, when there are not too many under way. One under way is of no use any more.

@@ -81,6 +81,8 @@ pub(super) struct Worker {
     pub(super) service: Service,
     pub(super) presence: Presence,
     pub(super) connected: bool,
+    /// It has said a word since its welcome, so it has read that: before, it refuses whoever brings blocks.
+    pub(super) settled: bool,
     pub(super) heard_ms: u64,
     /// When this life of it first registered.
     pub(super) born_ms: u64,
@@ -123,6 +125,7 @@ impl Worker {
             service: Service::Serving,
             presence: Presence::Lost,
             connected: false,
+            settled: false,
             heard_ms: 0,
             born_ms: 0,
             fresh: false,
@@ -167,7 +170,7 @@ impl Worker {
 
     /// Whether new replicas may be put on it, if there is room.
     pub(super) fn takes_replicas(&self) -> bool {
-        self.is_up() && self.service == Service::Serving
+        self.is_up() && self.settled && self.service == Service::Serving
     }
 
     /// Used bytes in thousandths of the capacity.
@@ -205,7 +208,8 @@ impl Worker {
             (Service::Decommissioned, _) => "decommissioned",
             (Service::Decommissioning { .. }, _) => "decommissioning",
             (Service::Maintenance { .. }, _) => "maintenance",
-            (Service::Serving, Presence::Live) => "live",
+            (Service::Serving, Presence::Live) if self.settled => "live",
+            (Service::Serving, Presence::Live) => "joining",
             (Service::Serving, Presence::Suspect) => "suspect",
             (Service::Serving, Presence::Lost) => "lost",
         };

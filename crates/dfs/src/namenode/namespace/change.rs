@@ -19,7 +19,7 @@ use super::inode::{decode, directory_mut};
 use super::quota::Charged;
 use super::refusal::refuse;
 use super::tables::{
-    BLOCKS, Child, Counters, ENTRIES, EntryKey, INODES, META, OPEN, ORPHANS, ROOT, pack_holder,
+    BLOCKS, Child, Counters, ENTRIES, EntryKey, INODES, META, OPEN, ORPHANS, ROOT, SERVICES, pack_holder,
 };
 use super::tree::{Children, Tree};
 use super::{BlockRecord, CallError, Effect, Facts, FsPath, LeaseClock, NamespaceOptions, StoreError};
@@ -51,6 +51,7 @@ pub(super) struct Change<'t> {
     blocks: Table<'t, u64, &'static [u8; 29]>,
     pub(super) open: Table<'t, u64, &'static [u8; 16]>,
     pub(super) orphans: Table<'t, u64, ()>,
+    pub(super) services: Table<'t, u64, u8>,
     cache: RefCell<HashMap<InodeId, Slot>>,
     stored: Counters,
     before: Counters,
@@ -93,6 +94,7 @@ impl<'t> Change<'t> {
             blocks: transaction.open_table(BLOCKS)?,
             open: transaction.open_table(OPEN)?,
             orphans: transaction.open_table(ORPHANS)?,
+            services: transaction.open_table(SERVICES)?,
             cache: RefCell::default(),
             stored: counters,
             before: counters,

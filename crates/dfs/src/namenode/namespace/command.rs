@@ -3,7 +3,7 @@
 
 use gristmill_proto::ids::{BlockId, ClientId, Generation, InodeId, WorkerId};
 use gristmill_proto::namespace::answer::Outcome;
-use gristmill_proto::namespace::call;
+use gristmill_proto::namespace::{call, set_worker_state};
 
 /// One change to make. Commands are applied in the order of their group.
 #[derive(Clone, Debug)]
@@ -75,6 +75,11 @@ pub enum Action {
         /// Milliseconds since 1970.
         before_ms: u64,
     },
+    /// What an operator wanted of a worker is over by itself.
+    EndMaintenance {
+        /// The worker.
+        worker: WorkerId,
+    },
     /// Forgets the answers of clients that were last heard of before this time, at most `answers_max` answers.
     ForgetSessions {
         /// Milliseconds since 1970.
@@ -95,6 +100,8 @@ pub struct Facts {
     /// `AddBlock` and `Complete`: enough replicas of the block they end are durable. If not, and there is such a
     /// block, the call is refused as `NOT_YET`.
     pub durable: bool,
+    /// `SetWorkerState`: the worker has registered with this master.
+    pub is_known: bool,
 }
 
 /// What came of one command.
@@ -180,6 +187,15 @@ pub enum Effect {
         /// The last pipeline; empty: whoever has a replica.
         workers: Vec<WorkerId>,
     },
+    /// An operator wants this of a worker.
+    WorkerStateSet {
+        /// The worker.
+        worker: WorkerId,
+        /// What it is to do.
+        state: set_worker_state::State,
+    },
+    /// An operator has set or ended the safe mode.
+    SafeModeSet(bool),
     /// A bounded action has left something to do: send it again.
     Unfinished,
 }

@@ -78,7 +78,7 @@ impl Group<'_> {
         let mut call = Call {
             actor: Actor::new(&command.caller, &root),
             now_ms: command.now_ms,
-            facts: const { &Facts { targets: Vec::new(), durable: false } },
+            facts: const { &Facts { targets: Vec::new(), durable: false, is_known: false } },
         };
         match &command.action {
             Action::Request(request, facts) => {
@@ -92,6 +92,7 @@ impl Group<'_> {
                 return change.finish_recovery(*inode, (*block, *generation), *bytes, command.now_ms);
             }
             Action::ExpireTrash { before_ms } => return change.expire_trash(&call, *before_ms),
+            Action::EndMaintenance { worker } => change.end_maintenance(*worker)?,
             Action::Reclaim { records_max } => change.reclaim(*records_max)?,
             Action::ForgetSessions { before_ms, answers_max } => {
                 if self.sessions.forget(*before_ms, *answers_max)? {
@@ -126,6 +127,8 @@ fn request_of(change: &mut Change, call: &Call, request: &Request) -> Result<Out
         Request::SetQuota(request) => change.set_quota(call, request),
         Request::RecoverLease(request) => change.recover_lease(call, request),
         Request::ExpungeTrash(request) => change.expunge_trash(call, request),
+        Request::SetWorkerState(request) => change.set_worker_state(call, request),
+        Request::SetSafeMode(request) => change.set_safe_mode(call, request),
         Request::Stat(_)
         | Request::List(_)
         | Request::Summarize(_)
@@ -135,8 +138,6 @@ fn request_of(change: &mut Change, call: &Call, request: &Request) -> Result<Out
         | Request::Check(_)
         | Request::RenewLeases(_)
         | Request::ReportBad(_)
-        | Request::SetWorkerState(_)
-        | Request::SetSafeMode(_)
         | Request::Repair(_) => {
             Err(refuse(Kind::InvalidArgument, "", "the call is no change of the namespace"))
         }

@@ -103,6 +103,12 @@ pub(super) fn refuse_inode(kind: Kind, inode: u64, detail: impl Into<String>) ->
 pub(super) fn is_kept(kind: Kind) -> bool {
     !matches!(
         kind,
-        Kind::Internal | Kind::NotYet | Kind::SafeMode | Kind::ReadOnly | Kind::NoWorkers | Kind::Overloaded
+        Kind::Internal
+            | Kind::NotYet
+            | Kind::SafeMode
+            | Kind::ReadOnly
+            | Kind::ReadOnlyByHand
+            | Kind::NoWorkers
+            | Kind::Overloaded
     )
 }

@@ -14,7 +14,7 @@ use super::access::{Actor, EXECUTE, READ};
 use super::inode::{decode, entry, file, holder, located, open_extent};
 use super::paths::join;
 use super::tables::{
-    BLOCKS, Child, Counters, ENTRIES, EntryKey, INODES, META, OPEN, ORPHANS, ROOT, unpack_holder,
+    BLOCKS, Child, Counters, ENTRIES, EntryKey, INODES, META, OPEN, ORPHANS, ROOT, SERVICES, unpack_holder,
 };
 use super::tree::{Children, Node, Tree};
 use super::{BlockRecord, CallError, Caller, FsPath, StoreError};
@@ -32,6 +32,7 @@ pub struct Snapshot {
     inodes: ReadOnlyTable<u64, &'static [u8]>,
     blocks: ReadOnlyTable<u64, &'static [u8; 29]>,
     open: ReadOnlyTable<u64, &'static [u8; 16]>,
+    pub(super) services: ReadOnlyTable<u64, u8>,
     counters: Counters,
     has_orphans: bool,
     root: Inode,
@@ -76,6 +77,7 @@ impl Snapshot {
             entries: transaction.open_table(ENTRIES)?,
             blocks: transaction.open_table(BLOCKS)?,
             open: transaction.open_table(OPEN)?,
+            services: transaction.open_table(SERVICES)?,
             counters: Counters::unpack(counters.as_ref().map_or(&[], |row| row.value()))?,
             has_orphans: {
                 use redb::ReadableTableMetadata;
@@ -230,6 +232,11 @@ impl Snapshot {
     /// Whether [`super::Action::Reclaim`] has something to do.
     pub fn has_orphans(&self) -> bool {
         self.has_orphans
+    }
+
+    /// The owner of `/`.
+    pub fn superuser(&self) -> &str {
+        &self.root.owner
     }
 
     pub(super) fn actor<'c>(&self, caller: &'c Caller) -> Actor<'c> {

@@ -9,6 +9,7 @@
 //!   orphans   inode u64                     -> nothing: it is in no directory, and it and all below is forgotten
 //!   answers   client id, sequence u64       -> namespace::Answer
 //!   clients   client id                     -> settled below u64, highest u64, kept u64, heard of ms u64
+//!   services  worker u64, 0 for all         -> what an operator wants of it, u8: see [`Service`]
 //!   meta      "format" "cluster" "epoch" "counters"
 //! ```
 
@@ -21,7 +22,11 @@ use super::paths::NAME_BYTES_MAX;
 use super::{BlockRecord, StoreError};
 
 /// What these tables are. A store of another format is refused.
-pub(super) const FORMAT: u64 = 1;
+pub(super) const FORMAT: u64 = 2;
+/// The one before: a file of redb's own, without sums of pages.
+pub(super) const FORMAT_WITHOUT_SUMS: u64 = 1;
+/// How such a file begins.
+pub(super) const REDB_MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
 /// The inode of `/`.
 pub(super) const ROOT: InodeId = InodeId(1);
 
@@ -32,6 +37,7 @@ pub(super) const OPEN: TableDefinition<u64, &[u8; 16]> = TableDefinition::new("o
 pub(super) const ORPHANS: TableDefinition<u64, ()> = TableDefinition::new("orphans");
 pub(super) const ANSWERS: TableDefinition<&[u8; 24], &[u8]> = TableDefinition::new("answers");
 pub(super) const CLIENTS: TableDefinition<&[u8; 16], &[u8; 32]> = TableDefinition::new("clients");
+pub(super) const SERVICES: TableDefinition<u64, u8> = TableDefinition::new("services");
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
 const BLOCK_BYTES: usize = 29;
@@ -51,6 +57,13 @@ impl EntryKey {
         bytes[..8].copy_from_slice(&parent.0.to_be_bytes());
         bytes[8..len].copy_from_slice(name.as_bytes());
         EntryKey { bytes, len }
+    }
+}
+
+impl EntryKey {
+    /// The same of a name that nobody has checked.
+    pub(super) fn new_checked(parent: InodeId, name: &str) -> Option<EntryKey> {
+        (name.len() <= NAME_BYTES_MAX).then(|| EntryKey::new(parent, name))
     }
 }
 

@@ -1,0 +1,119 @@
+//! Long forms of what `cargo test` shows in short: jobs on real processes, with faults, against the output of the local run.
+//!
+//! ```text
+//! cargo build --workspace --bins --examples
+//! target/debug/campaign kills --iterations 500 --seed 1
+//! target/debug/campaign soak --minutes 120 --seed 1
+//! target/debug/campaign spot
+//! ```
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, Subcommand};
+use gristmill_tests::{Baseline, Campaign, Cost, Loss, Spot};
+
+/// Jobs with faults on a cluster of real processes; the first wrong output ends it
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// A fault in each job: every component, every kind, every phase in turn
+    Kills {
+        /// How many jobs
+        #[arg(long, default_value_t = 500)]
+        iterations: u64,
+        /// The same seed rolls the same faults
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Number of the first job: to see one again
+        #[arg(long, default_value_t = 0)]
+        first: u64,
+    },
+    /// Jobs and faults for a time; then the cluster uses no more than it did after the first of them
+    Soak {
+        /// For so long
+        #[arg(long, default_value_t = 120)]
+        minutes: u64,
+        /// The same seed rolls the same faults
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// One, half and all task workers vanish at 25, 50, 75 and 95 % of the maps, with map outputs on core workers and where
+    /// they were made
+    Spot {
+        /// The same seed makes the same text
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+}
+
+/// Jobs before the baseline of a soak is taken: each daemon has done everything once.
+const WARM_UP: u64 = 20;
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Kills { iterations, seed, first } => kills(iterations, seed, first),
+        Command::Soak { minutes, seed } => soak(Duration::from_secs(minutes * 60), seed),
+        Command::Spot { seed } => spot(seed),
+    }
+}
+
+fn kills(iterations: u64, seed: u64, first: u64) -> ExitCode {
+    let started = Instant::now();
+    let mut campaign = Campaign::begin(seed);
+    for number in first..first + iterations {
+        run(&mut campaign, number, started);
+    }
+    println!("\n{}", campaign.end());
+    println!("{iterations} jobs with seed {seed}, 0 differences, in {} s", started.elapsed().as_secs());
+    ExitCode::SUCCESS
+}
+
+fn soak(time: Duration, seed: u64) -> ExitCode {
+    let started = Instant::now();
+    let mut campaign = Campaign::begin(seed);
+    let (mut number, mut baseline) = (0, None);
+    while started.elapsed() < time || baseline.is_none() {
+        run(&mut campaign, number, started);
+        number += 1;
+        if number == WARM_UP {
+            let now = Baseline::of(campaign.cluster());
+            println!("baseline after {number} jobs: {now}");
+            baseline = Some(now);
+        }
+    }
+    let before = baseline.expect("the loop does not end without it");
+    let after = Baseline::of(campaign.cluster());
+    println!("after {number} jobs: {after}");
+    let excess = before.excess_of(&after);
+    println!("\n{}", campaign.end());
+    match excess {
+        Some(excess) => {
+            eprintln!("{excess}");
+            ExitCode::FAILURE
+        }
+        None => ExitCode::SUCCESS,
+    }
+}
+
+fn spot(seed: u64) -> ExitCode {
+    let mut spot = Spot::begin(seed);
+    println!("{}", Cost::HEAD);
+    for loss in Loss::all() {
+        println!("{}", spot.run(loss));
+    }
+    ExitCode::SUCCESS
+}
+
+/// Says first what comes: a panic ends the program there.
+fn run(campaign: &mut Campaign, number: u64, started: Instant) {
+    let scenario = Campaign::scenario(number);
+    println!("{:6} s  job {number}: {scenario}", started.elapsed().as_secs());
+    campaign.run(number, scenario);
+}

@@ -25,7 +25,11 @@ fn can_mount() -> bool {
 }
 
 fn put(client: &DfsClient, path: &str, bytes: &[u8]) -> std::io::Result<()> {
-    let options = CreateOptions { replication: 1, ..CreateOptions::default() };
+    put_replicated(client, path, bytes, 1)
+}
+
+fn put_replicated(client: &DfsClient, path: &str, bytes: &[u8], replication: u32) -> std::io::Result<()> {
+    let options = CreateOptions { replication, ..CreateOptions::default() };
     let mut writer = client.create(path, options)?;
     writer.write_all(bytes)?;
     writer.finish()?;
@@ -99,8 +103,11 @@ fn a_full_disk_under_a_worker_sends_blocks_elsewhere() {
     let now = held(0);
     assert!(now.is_subset(&before), "on the full disk: {now:?}, before {before:?}");
     assert!(held(1).len() >= elsewhere + 40, "every block went elsewhere");
+    // A second replica there is no room for: its writer does not wait for one.
+    let third = noise(2 * MIB, 3);
+    put_replicated(&client, "/third", &third, 2).expect("one replica is all that there can be");
 
-    for (path, bytes) in [("/first", first), ("/second", second)] {
+    for (path, bytes) in [("/first", first), ("/second", second), ("/third", third)] {
         let mut found = Vec::new();
         std::io::Read::read_to_end(&mut client.open(path).expect("the file"), &mut found).expect("its bytes");
         assert!(found == bytes, "{path}");

@@ -6,7 +6,8 @@ use std::path::Path;
 use gristmill_tests::{Cluster, ClusterOptions, file_uri};
 use serde_json::Value;
 
-/// Spark once made 931,532 of so many rows, by this very plan: rows scattered in turn, and a worker lost.
+/// Spark once made 931,532 of so many rows: it had scattered them in turn, and a worker was lost. Here chance scatters
+/// them, because a turn that begins anew may by chance be the former one, one time in four.
 const ROWS: u64 = 1_000_000;
 
 fn stage(status: &Value, number: usize, what: &str) -> u64 {
@@ -20,7 +21,7 @@ fn put_tokens(tokens: &Path, names: std::ops::Range<u32>) {
 }
 
 #[test]
-fn rows_scattered_in_turn_are_all_there_once_though_a_worker_is_lost_between_two_reduces() {
+fn rows_scattered_by_chance_are_all_there_once_though_a_worker_is_lost_between_two_reduces() {
     let mut cluster = Cluster::with(ClusterOptions {
         workers: 2,
         master_args: vec!["--replication=2"],

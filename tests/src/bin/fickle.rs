@@ -1,14 +1,14 @@
-//! Scatters rows over the reduces in turn, and begins with one that chance chooses: a map that runs again gives each
-//! reduce other rows than before, though all together are the same. A reduce waits for a token before it writes.
+//! Scatters rows over the reduces by chance, and by another in each process: a map that runs again gives each reduce
+//! other rows than before, though all together are the same. A reduce waits for a token before it writes.
 #![forbid(unsafe_code)]
 
 use clap::Args;
 use gristmill::{Emit, Plan, Rows, TextOutput};
 use std::fs;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -30,11 +30,11 @@ fn main() -> ExitCode {
 }
 
 fn job(args: &Fickle, plan: &mut Plan) {
-    let turn = AtomicU32::new(RandomState::new().build_hasher().finish() as u32);
+    let chance = RandomState::new();
     let (tokens, passed) = (args.tokens.clone(), AtomicBool::new(false));
     plan.read(Rows::new(args.rows))
         .map(|row, out: &mut Emit<u64, u64>| out.emit(row, 1))
-        .partition_by(move |_, partitions| turn.fetch_add(1, Ordering::Relaxed) % partitions)
+        .partition_by(move |row, partitions| (chance.hash_one(row) % u64::from(partitions)) as u32)
         .reduce(move |row, ones, out: &mut Emit<u64, u64>| {
             while !passed.load(Ordering::Relaxed) {
                 passed.store(takes_token(&tokens), Ordering::Relaxed);

@@ -200,7 +200,7 @@ impl Committer {
         end.is_none_or(|end| {
             let blocks = self.state.blocks();
             let good = blocks.good_replicas(BlockId(end.block), Generation(end.generation), end.bytes);
-            good >= blocks.durable_wanted(file.replication)
+            good >= blocks.durable_wanted(BlockId(end.block), file.block_bytes, file.replication)
         })
     }
 

@@ -17,8 +17,8 @@ pub(super) struct Profile {
 pub(super) enum ProfileError {
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("AWS_PROFILE names the profile {name}, which neither {} nor {} has", credentials.display(), config.display())]
-    Missing { name: String, credentials: PathBuf, config: PathBuf },
+    #[error("AWS_PROFILE names the profile {name}, which is not in {looked_in}")]
+    Missing { name: String, looked_in: String },
     #[error(
         "the profile {name} gets its keys by {by}, which is not supported: put keys into the profile or the environment"
     )]
@@ -36,10 +36,10 @@ impl Profile {
         let credentials = file("AWS_SHARED_CREDENTIALS_FILE", "credentials");
         let config = file("AWS_CONFIG_FILE", "config");
         let section = if name == "default" { name.clone() } else { format!("profile {name}") };
-        let from_config = section_of(&read(&config)?, &section);
-        let from_credentials = section_of(&read(&credentials)?, &name);
+        let from_config = section_of(&read(config.as_ref())?, &section);
+        let from_credentials = section_of(&read(credentials.as_ref())?, &name);
         if named.is_some() && from_config.is_none() && from_credentials.is_none() {
-            return Err(ProfileError::Missing { name, credentials, config });
+            return Err(ProfileError::Missing { name, looked_in: looked_in(credentials, config) });
         }
         let mut values = from_config.unwrap_or_default();
         values.extend(from_credentials.unwrap_or_default());
@@ -57,12 +57,21 @@ impl Profile {
     }
 }
 
-fn file(variable: &str, name: &str) -> PathBuf {
-    let chosen = env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from);
-    chosen.unwrap_or_else(|| env::home_dir().unwrap_or_default().join(".aws").join(name))
+/// Who has no home has no files there. Never are they looked for in the working directory.
+fn file(variable: &str, name: &str) -> Option<PathBuf> {
+    let set = |path: &PathBuf| !path.as_os_str().is_empty();
+    let chosen = env::var_os(variable).map(PathBuf::from).filter(set);
+    chosen.or_else(|| Some(env::home_dir().filter(set)?.join(".aws").join(name)))
 }
 
-fn read(path: &PathBuf) -> Result<String, ProfileError> {
+fn looked_in(credentials: Option<PathBuf>, config: Option<PathBuf>) -> String {
+    let files: Vec<String> =
+        [credentials, config].into_iter().flatten().map(|path| path.display().to_string()).collect();
+    if files.is_empty() { "any file: there is no home directory".to_owned() } else { files.join(" or ") }
+}
+
+fn read(path: Option<&PathBuf>) -> Result<String, ProfileError> {
+    let Some(path) = path else { return Ok(String::new()) };
     match fs::read_to_string(path) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             Ok(String::new())

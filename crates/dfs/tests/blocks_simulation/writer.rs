@@ -145,7 +145,8 @@ impl World {
         let (generation, replication) =
             (self.namespace[&block].generation, self.namespace[&block].replication);
         let have = self.master.good_replicas(BlockId(block), Generation(generation), writer.bytes);
-        if have == 0 || have < self.master.durable_wanted(replication) || self.master.safe_mode().on {
+        let wanted = self.master.durable_wanted(BlockId(block), BLOCK_BYTES, replication);
+        if have == 0 || have < wanted || self.master.safe_mode().on {
             self.writer(block, |writer| writer.asks += 1);
             return self.go_on_later(block);
         }

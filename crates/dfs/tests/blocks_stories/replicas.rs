@@ -2,7 +2,9 @@ use gristmill_dfs::namenode::blocks::{BlocksOptions, Decision, KnownBlock};
 use gristmill_proto::ids::{BlockId, Generation};
 use gristmill_proto::namespace::problem::Kind;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, GIB, volume};
+
+const BLOCK_BYTES: u64 = 64 << 20;
 
 fn good(cluster: &Cluster, block: u64, generation: u64, bytes: u64) -> u32 {
     cluster.blocks.good_replicas(BlockId(block), Generation(generation), bytes)
@@ -10,6 +12,10 @@ fn good(cluster: &Cluster, block: u64, generation: u64, bytes: u64) -> u32 {
 
 fn problems(cluster: &Cluster, block: u64) -> Vec<Kind> {
     cluster.blocks.problems(BlockId(block), &cluster.known[&block]).problems
+}
+
+fn wanted(cluster: &Cluster, block: u64, replication: u32) -> u32 {
+    cluster.blocks.durable_wanted(BlockId(block), BLOCK_BYTES, replication)
 }
 
 #[test]
@@ -21,7 +27,7 @@ fn a_writer_may_go_on_when_replicas_of_just_its_length_are_durable() {
     cluster.finished(1, 1, 5, 99);
     cluster.finished(2, 1, 4, 100);
     assert_eq!((good(&cluster, 1, 5, 100), good(&cluster, 1, 5, 99), good(&cluster, 1, 4, 100)), (1, 1, 1));
-    assert_eq!(cluster.blocks.durable_wanted(3), 2);
+    assert_eq!(wanted(&cluster, 1, 3), 2);
     cluster.finished(2, 1, 5, 100);
     assert_eq!(good(&cluster, 1, 5, 100), 2);
     cluster.complete(1, 5, 100, 3);
@@ -32,10 +38,29 @@ fn a_writer_may_go_on_when_replicas_of_just_its_length_are_durable() {
 #[test]
 fn so_many_are_wanted_as_there_can_be() {
     let mut cluster = Cluster::new(&["/a"]);
-    assert_eq!((cluster.blocks.durable_wanted(3), cluster.blocks.durable_wanted(1)), (1, 1));
+    assert_eq!((wanted(&cluster, 1, 3), wanted(&cluster, 1, 1)), (1, 1));
     cluster.join("/a");
-    assert_eq!((cluster.blocks.durable_wanted(3), cluster.blocks.durable_wanted(1)), (2, 1));
-    assert_eq!(Cluster::starting(0, BlocksOptions::default()).blocks.durable_wanted(3), 1);
+    assert_eq!((wanted(&cluster, 1, 3), wanted(&cluster, 1, 1)), (2, 1));
+    assert_eq!(wanted(&Cluster::starting(0, BlocksOptions::default()), 1, 3), 1);
+}
+
+#[test]
+fn nobody_waits_for_a_replica_on_a_worker_that_placement_passes_over() {
+    let mut cluster = Cluster::new(&["/a"; 2]);
+    cluster.opened(1, 1, 2, &[0]);
+    assert_eq!(wanted(&cluster, 1, 2), 2);
+
+    // Room for one block and a half: none is given to it any more.
+    cluster.members[1].register.volumes = vec![volume(1000 * GIB, 1000 * GIB - BLOCK_BYTES * 3 / 2)];
+    cluster.beat();
+    assert_eq!(wanted(&cluster, 1, 2), 1);
+
+    // Whoever writes it is counted, and whoever has finished it, though that has filled the disk.
+    cluster.opened(2, 1, 2, &[0, 1]);
+    assert_eq!(wanted(&cluster, 2, 2), 2);
+    cluster.opened(3, 1, 2, &[0]);
+    cluster.finished(1, 3, 1, 100);
+    assert_eq!(wanted(&cluster, 3, 2), 2);
 }
 
 #[test]

@@ -51,10 +51,14 @@ pub(super) fn fetch(options: &StepsOptions, step: &Step, directory: &Path) -> Re
     let name = if spec.program_name.is_empty() { "program" } else { &spec.program_name };
     let path = directory.join("program").join(name);
     let started = Instant::now();
+    let mut is_said = false;
     let sha256 = loop {
         match write(options, step, &uri, &path) {
             Err(error @ ProgramError::Read { .. }) if started.elapsed() < UNREADABLE_MAX => {
-                tracing::warn!(%error, "tries to read it again");
+                if !is_said {
+                    tracing::warn!(%error, "tries to read it again for {} s", UNREADABLE_MAX.as_secs());
+                    is_said = true;
+                }
                 thread::sleep(PAUSE);
             }
             written => break written?,

@@ -6,8 +6,14 @@ use gristmill_proto::ids::{BlockId, Generation, WorkerId};
 use super::block_map::Record;
 use super::deletion::Why;
 use super::judgement::{Flaw, pack_replication};
+use super::placement::may_come_to;
 use super::roster::Slot;
 use super::{Blocks, KnownBlock, Outbox};
+
+/// How many replicas make a block durable, of so many that it can have. One where it can have none: it waits for one.
+pub(super) fn durable_of(possible: u32) -> u32 {
+    possible.clamp(1, 2)
+}
 
 /// A replica that its worker finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,10 +170,19 @@ impl Blocks {
         count as u32
     }
 
-    /// Durable replicas that a finished block must have before its writer is told so: two, or as many as there can be.
-    /// HDFS: `dfs.namenode.replication.min`, 1.
-    pub fn durable_wanted(&self, replication: u32) -> u32 {
-        replication.min(self.live_workers() as u32).clamp(1, 2)
+    /// Durable replicas that a finished block must have before its writer is told so: two, or as many as there can be
+    /// on workers that have it, or to which placement may give it. HDFS: `dfs.namenode.replication.min`, 1.
+    pub fn durable_wanted(&self, block: BlockId, block_bytes: u64, replication: u32) -> u32 {
+        let open = self.open.get(&block.0);
+        let has_it = |slot: Slot, id: WorkerId| {
+            open.is_some_and(|open| {
+                open.pipeline.contains(&id) || open.finished.iter().any(|finished| finished.slot == slot)
+            })
+        };
+        let could = self.roster.iter().filter(|(slot, worker)| {
+            worker.is_readable() && (has_it(*slot, worker.id) || may_come_to(worker, block_bytes))
+        });
+        durable_of(replication.min(could.count() as u32))
     }
 
     /// A finished replica of a block being written.

@@ -4,7 +4,7 @@
 use gristmill_proto::ids::WorkerId;
 
 use super::Blocks;
-use super::roster::{Roster, Slot, Worker};
+use super::roster::{Roster, Service, Slot, Worker};
 
 /// A worker must have room for so many more blocks.
 const ROOM_BLOCKS: u64 = 2;
@@ -126,6 +126,13 @@ pub(super) fn choose(roster: &Roster, dice: &mut Dice, wish: &Wish) -> Option<Sl
     }
     let [first, second] = [drawn[0]?, drawn[1]?];
     Some(if roster[first].use_permille() <= roster[second].use_permille() { first } else { second })
+}
+
+/// Whether a block of this size may be put on this worker now, or as soon as it is heard again.
+pub(super) fn may_come_to(worker: &Worker, block_bytes: u64) -> bool {
+    worker.settled
+        && worker.service == Service::Serving
+        && worker.remaining_bytes >= block_bytes.saturating_mul(ROOM_BLOCKS)
 }
 
 fn fits(worker: &Worker, slot: Slot, wish: &Wish) -> bool {

@@ -14,7 +14,7 @@ use gristmill_proto::attendance::order::Order;
 use gristmill_proto::attendance::{Refused, Settle, StopWriter, Stopped};
 use gristmill_proto::ids::{BlockId, Generation, InodeId, WorkerId};
 
-use super::open_block::Finished;
+use super::open_block::{Finished, durable_of};
 use super::roster::{Presence, Slot};
 use super::{Attendant, Blocks, Decision, KnownBlock, Outbox};
 
@@ -265,8 +265,9 @@ impl Blocks {
             }
             Phase::Settling(chosen) => {
                 let settled = self.settled(block, recovery);
-                let enough = self.durable_wanted(recovery.wanted.replication).min(chosen.len() as u32);
-                if settled >= enough.max(1) || (is_overdue && settled > 0) {
+                let could = chosen.len().min(self.live_workers()) as u32;
+                let enough = durable_of(recovery.wanted.replication.min(could));
+                if settled >= enough || (is_overdue && settled > 0) {
                     self.recovered(block, out);
                 } else if is_overdue {
                     self.ask_all_again(block, out);

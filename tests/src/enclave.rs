@@ -38,7 +38,8 @@ impl Enclave {
 
     /// A program that runs in there, with this process as its parent.
     pub fn program(&self, path: &std::path::Path) -> Program {
-        Program::at("ip").args(["netns", "exec", &self.name]).arg(path)
+        // `ip netns exec` would hide the control groups.
+        Program::at("nsenter").arg(format!("--net=/run/netns/{}", self.name)).arg(path)
     }
 }
 

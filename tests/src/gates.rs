@@ -35,6 +35,12 @@ pub fn gated_script(gate: &str) -> String {
     format!("#!/bin/sh\nwhile [ -e {DIR}/{gate} ]; do sleep 0.1; done\n")
 }
 
+/// The same of one that does not end when it is told to.
+pub fn stubborn_script(gate: &str) -> String {
+    let marked = format!(": > {DIR}/{gate}.stands");
+    gated_script(gate).replacen('\n', &format!("\ntrap '' TERM\n{marked}\n"), 1)
+}
+
 impl ContainerCluster<'_> {
     /// Whether an attempt stands at a gate of the member.
     pub fn stands(&self, role: &str, gate: &str) -> bool {

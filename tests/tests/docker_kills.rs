@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use gristmill_tests::{
     ContainerCluster, Containers, Job, Output, Program, Running, S3, corpus, docker, gated_image,
-    gated_script, path_of,
+    gated_script, path_of, stubborn_script,
 };
 use serde_json::Value;
 
@@ -31,12 +31,7 @@ struct Run<'p> {
 impl<'p> Run<'p> {
     /// `gates` are shut. At `join` all nodes stand before they join, at `over` the second of two steps.
     fn begin(place: &'p Containers, gates: &[&str], input: &str, output: &str, given: Given<'_>) -> Run<'p> {
-        let script = |name: &str, gate: &str| {
-            let path = place.path(name);
-            fs::write(&path, gated_script(gate)).expect("a file");
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode");
-            path.display().to_string()
-        };
+        let script = |name: &str, gate: &str| script(place, name, &gated_script(gate));
         let words = path_of("word_count").display().to_string();
         let count = format!("name=count -- {words} --input {input} --output {output} {}", ARGS.join(" "));
         let command = place.creation_of(&gated_image(gates)).args(CLUSTER).args(["--transient", "--wait"]);
@@ -97,6 +92,14 @@ impl<'p> Run<'p> {
         }
         self.place.nothing_is_left();
     }
+}
+
+/// A program, by its path.
+fn script(place: &Containers, name: &str, text: &str) -> String {
+    let path = place.path(name);
+    fs::write(&path, text).expect("a file");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode");
+    path.display().to_string()
 }
 
 /// What else the command is given.
@@ -190,6 +193,46 @@ fn the_master_is_killed_in_each_phase_of_a_transient_run_whose_output_is_in_a_bu
     let left = s3.find("").into_iter().filter(|name| !is_known(name) && !name.contains("/.gristmill"));
     assert_eq!(left.collect::<Vec<_>>(), [s3.uri("")]);
     assert_eq!(s3.fs().args(["uploads", &s3.uri("")]).run().succeeded().stdout, "", "uploads are left");
+}
+
+#[test]
+fn all_are_killed_while_the_cluster_ends_and_it_ends_as_it_would_have() {
+    let Some(place) = Containers::new("clusters of containers, killed while they end") else { return };
+    let stays = format!("name=stays -- {}", script(&place, "stays", &stubborn_script("stays")));
+    let fails = gated_script("fails") + "exit 1\n";
+    let fails = format!("name=fails on-failure=terminate-cluster -- {}", script(&place, "fails", &fails));
+    let command = place.creation_of(&gated_image(&["stays", "fails"])).args(CLUSTER);
+    let command = command.args(["--transient", "--wait", "--step-concurrency", "2"]);
+    let mut command = command.args(["--step", &stays, "--step", &fails]).start();
+    let mut found = None;
+    command.runs_until("a step to stand where it is not to be moved", || {
+        found = place.find("killed");
+        found.as_ref().is_some_and(|cluster| cluster.running() == 4 && cluster.stands("master", "stays"))
+    });
+    let cluster = found.expect("it was found");
+    let told = || {
+        let said = place.command(&["describe", "killed", "--json"]).run().stdout;
+        serde_json::from_str::<Value>(said.trim()).unwrap_or_default()
+    };
+
+    cluster.open_at("master", "fails");
+    // It has ten seconds to move.
+    command.runs_until("the cluster to be ending", || told()["state"] == "TERMINATING");
+    let members: Vec<String> = ["core-1", "task-1", "master"].map(|role| cluster.container(role)).into();
+    // The engine kills what runs only: none had ended.
+    docker(&[&["kill"], &members.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
+
+    let ended = command.end_within(PATIENCE);
+    assert!(!ended.status.success(), "a step has failed: {ended:?}");
+    let record: Value = serde_json::from_str(ended.stdout.trim()).expect("JSON");
+    assert_eq!(
+        (&record["state"], &record["reason"]),
+        (&"TERMINATED_WITH_ERRORS".into(), &"STEP_FAILURE".into())
+    );
+    let steps: Vec<&Value> =
+        record["steps"].as_array().expect("a list").iter().map(|step| &step["state"]).collect();
+    assert_eq!(steps, ["CANCELLED", "FAILED"], "{record}");
+    place.nothing_is_left();
 }
 
 #[test]

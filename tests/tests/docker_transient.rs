@@ -92,6 +92,22 @@ fn a_step_that_fails_ends_its_cluster_with_errors_and_leaves_nothing() {
 }
 
 #[test]
+fn a_bootstrap_action_that_fails_on_any_node_is_shown_and_its_cluster_is_not_made() {
+    let Some(place) = Containers::new("bootstrap actions of containers that fail") else { return };
+    for condition in ["=", "!="] {
+        let script = place.path("bootstrap");
+        let text = format!(
+            "#!/bin/sh\n[ $GRISTMILL_ROLE {condition} master ] || exit 0\necho 'no package foo'\nexit 4\n"
+        );
+        fs::write(&script, text).expect("a file");
+        let refused = place.creation().args(["--core", "1", "--bootstrap"]).arg(&script).run();
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        assert!(refused.stderr.contains("no package foo"), "role {condition} master: {}", refused.stderr);
+        place.nothing_is_left();
+    }
+}
+
+#[test]
 fn the_keys_of_the_object_store_are_a_file_of_the_daemons_and_nowhere_else() {
     let Some(place) = Containers::new("keys of an object store in containers") else { return };
     let s3 = S3::for_containers();

@@ -6,6 +6,7 @@
 //! ```
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -81,12 +82,12 @@ impl Engine {
     /// Starts it again, on what it had.
     #[track_caller]
     pub fn start_again(&mut self) {
-        // Of a daemon that was killed.
-        match fs::remove_file(self.dir.join("pid")) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                panic!("its number's file: {error}")
+        // Of a daemon that was killed, and of the one that went with it: where nobody collects the dead, they look alive.
+        for left in ["pid", "exec/containerd/containerd.pid"] {
+            match fs::remove_file(self.dir.join(left)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => panic!("{left}: {error}"),
+                _ => {}
             }
-            _ => {}
         }
         self.daemon = daemon(&self.dir);
         assert!(self.answers(), "it does not start again: {}", self.last_words());

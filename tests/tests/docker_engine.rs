@@ -102,6 +102,7 @@ fn without_disk() {
     assert!(said.starts_with("the disk of the Docker engine is full, while it was to "), "{said}");
     place.nothing_is_left();
 
+    drop(file);
     fs::remove_file(&ballast).expect("room again");
     place.create(&["--core", "1"]).terminate();
     place.nothing_is_left();

@@ -217,7 +217,7 @@ fn all_are_killed_while_the_cluster_ends_and_it_ends_as_it_would_have() {
 
     cluster.open_at("master", "fails");
     // It has ten seconds to move.
-    command.runs_until("the cluster to be ending", || told()["state"] == "TERMINATING");
+    command.runs_until("the cluster to be ending", || told()["life"]["state"] == "TERMINATING");
     let members: Vec<String> = ["core-1", "task-1", "master"].map(|role| cluster.container(role)).into();
     // The engine kills what runs only: none had ended.
     docker(&[&["kill"], &members.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());

@@ -30,9 +30,10 @@ impl Registry {
         }
         match self.find(name) {
             Ok(cluster) => {
-                // It would start again what is ended here.
+                // Whoever cannot end it leaves it its custodian, which else would start again what is ended here.
+                let mut provider = provider(cluster.spec.provider)?;
                 cluster.dismiss_custodian()?;
-                self.remove(provider(cluster.spec.provider)?.as_mut(), &cluster)
+                self.remove(provider.as_mut(), &cluster)
             }
             Err(ClusterError::Unknown { .. }) => Ok(()),
             Err(error) => Err(error),

@@ -11,6 +11,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use gristmill_process::spawn;
 use gristmill_proto::cluster::Step;
 use gristmill_proto::ids::JobId;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -143,7 +144,7 @@ impl Attempt<'_> {
         }
         let mut command = self.command(&program);
         let failed = |source| RunError::Start { path: program.clone(), source };
-        let mut child = command.spawn().map_err(failed)?;
+        let mut child = spawn(&mut command).map_err(failed)?;
         let stdout = self.copy(child.stdout.take(), "stdout")?;
         let stderr = self.copy(child.stderr.take(), "stderr")?;
         let status = watch(&mut child, told)?;

@@ -11,9 +11,9 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
-use std::time::Duration;
 
 use gristmill_dataflow::hold;
+use gristmill_process::spawn;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open, prlimit};
 use thiserror::Error;
@@ -22,11 +22,6 @@ use thiserror::Error;
 const ATTEMPT_VARIABLE: &str = "GRISTMILL_ATTEMPT";
 /// Passed on, so that whoever starts the worker sees where programs panic.
 const BACKTRACE_VARIABLE: &str = "RUST_BACKTRACE";
-/// A child that another thread starts has all that this process has open until it executes its program, and with it, at
-/// times, a program's file that is just being written: the system executes none that is open for writing. That passes
-/// within milliseconds.
-const BUSY_TRIES_MAX: u32 = 20;
-const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// Of an ELF file, to tell people why a program does not start.
 const ELF_MAGIC: &[u8] = b"\x7fELF";
 
@@ -98,16 +93,6 @@ pub(crate) fn launch(file: &Path, program: &str, work: &Path) -> Result<Process,
         }
     };
     Ok(Process { child, pid, ended, socket: ours, stdout, stderr })
-}
-
-fn spawn(command: &mut Command) -> io::Result<Child> {
-    for _ in 1..BUSY_TRIES_MAX {
-        match command.spawn() {
-            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => std::thread::sleep(BUSY_PAUSE),
-            spawned => return spawned,
-        }
-    }
-    command.spawn()
 }
 
 fn watch(child: &mut Child) -> io::Result<(Pid, OwnedFd, ChildStdout, ChildStderr)> {

@@ -259,9 +259,12 @@ impl Agent {
         self.notify(Notice::Leaving(Leaving {}));
     }
 
-    /// The worker is told to end.
+    /// The worker ends. The master hears that before it hears of the attempts: what is lost here is not to come back.
     pub(super) fn leave(&mut self) {
         self.leaving = true;
+        if !self.noticed {
+            self.give_notice();
+        }
         let reason = format!("{} was told to end", self.worker);
         self.kill_all(Kind::Worker, &reason, GOODBYE_GRACE);
     }

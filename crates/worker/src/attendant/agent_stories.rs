@@ -233,6 +233,7 @@ fn what_cannot_run_is_said_at_once() {
     (0..4).for_each(|task| launch(&mut agent, attempt(0, task, 0)));
     assert!(refused(&mut agent, attempt(0, 0, 1)).message.contains("no free slot"));
     agent.leave();
+    assert!(matches!(notices(&mut agent)[..], [Notice::Leaving(_)]), "before anything ends");
     assert!(refused(&mut agent, attempt(0, 0, 2)).message.contains("ends"));
     assert!(agent.obey(Order::Launch(Launch::default())).is_err(), "an order about nothing");
 }

@@ -51,6 +51,7 @@ impl Engine {
         let told = enclave.program(&test).args(["--ignored", "--exact", "--nocapture", story]);
         let told = told.env(DIR, dir.path()).env("DOCKER_HOST", socket).env("GRISTMILL_PROGRAMS", programs);
         let told = told.run();
+        unmount_below(dir.path());
         eprint!("{}", told.stderr);
         assert!(told.status.success() && told.stdout.contains("1 passed"), "{story}: {}", told.stdout);
     }
@@ -119,6 +120,15 @@ impl Drop for Engine {
         if kill_process(Pid::from_child(&self.daemon), Signal::TERM).is_ok() {
             self.daemon.wait().ok();
         }
+    }
+}
+
+/// What daemons that were killed have mounted.
+fn unmount_below(dir: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("Linux tells");
+    let places = mounts.lines().filter_map(|mount| mount.split(' ').nth(4)).map(Path::new);
+    for place in places.filter(|place| place.starts_with(dir)).collect::<Vec<_>>().into_iter().rev() {
+        Program::at("umount").arg(place).run().succeeded();
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -56,18 +57,19 @@ pub struct Shared {
     pub remote_reads: Arc<AtomicUsize>,
     pub local_opens: Arc<AtomicUsize>,
     pub stopped: Arc<AtomicBool>,
-    directory: Arc<TempDir>,
+    directory: PathBuf,
 }
 
 pub struct FakeWorker {
     pub shared: Shared,
     pub address: String,
     pub socket: String,
+    _directory: TempDir,
 }
 
 impl FakeWorker {
     pub fn start(id: u64) -> FakeWorker {
-        let directory = Arc::new(tempfile::tempdir().expect("a directory"));
+        let directory = tempfile::tempdir().expect("a directory");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
         let socket = directory.path().join("socket");
@@ -81,7 +83,7 @@ impl FakeWorker {
             remote_reads: Arc::default(),
             local_opens: Arc::default(),
             stopped: Arc::default(),
-            directory,
+            directory: directory.path().to_owned(),
         };
         let (remote, near) = (shared.clone(), shared.clone());
         std::thread::spawn(move || {
@@ -99,7 +101,8 @@ impl FakeWorker {
                 serve_local(&near, stream);
             }
         });
-        FakeWorker { shared, address, socket: socket.to_string_lossy().into_owned() }
+        let socket = socket.to_string_lossy().into_owned();
+        FakeWorker { shared, address, socket, _directory: directory }
     }
 
     pub fn break_with(&self, fault: Fault) {
@@ -345,7 +348,7 @@ fn serve_local(shared: &Shared, stream: UnixStream) {
         write_frame(&mut &stream, FrameKind::Reply, id, &reply, &[]).expect("the peer listens");
         return;
     };
-    let path = |name: &str| shared.directory.path().join(format!("{name}-{}", open.block));
+    let path = |name: &str| shared.directory.join(format!("{name}-{}", open.block));
     let mut sums = vec![0; SUMS_START as usize];
     chunks::append_sums(&replica.data, &mut sums);
     let mut data = replica.data.clone();

@@ -10,9 +10,9 @@
 //! ```
 //!
 //! Modules, in reading order: `namespace` (files, directories, leases; every acknowledged change is durable), `blocks`
-//! (replicas and workers; decides, does nothing itself), `effects` (what the two say to each other), then the shell
-//! around them: `state` (what is shared), `committer` (groups of changes), `calls` and `reads` (clients), `attendance`
-//! (workers), `ticker` (time), with `callers`, `located`, `leases`, `reserve` and `clock` beside them.
+//! (replicas and workers; decides, does nothing itself), `effects` and `facts` (what the two say to each other), `leases`
+//! (silence of clients), then the shell around them: `state` (what is shared), `committer` (groups of changes), `calls` and `reads` (clients), `attendance`
+//! (workers), `ticker` (time), with `callers`, `located`, `reserve` and `clock` beside them.
 
 mod attendance;
 pub mod blocks;
@@ -20,8 +20,9 @@ mod callers;
 mod calls;
 mod clock;
 mod committer;
-mod effects;
-mod leases;
+pub mod effects;
+pub mod facts;
+pub mod leases;
 mod located;
 pub mod namespace;
 mod reads;

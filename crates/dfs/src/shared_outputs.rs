@@ -30,7 +30,7 @@ use std::collections::HashSet;
 
 use gristmill_proto::ids::JobId;
 
-use crate::file_system::{Access, DfsIdentity};
+use crate::file_system::{Access, DfsIdentity, Publish};
 use crate::local::SharedLocal;
 use crate::memory::MemoryFileSystem;
 use crate::s3::SharedS3;
@@ -135,6 +135,15 @@ impl SharedOutputs {
         };
         let groups = together.into_iter().map(group).collect::<Result<_, StageError>>()?;
         Ok(SharedOutputs { outputs: uris.to_vec(), job, groups })
+    }
+
+    /// The same on a file system that is given: all outputs are in it, and appear at one moment.
+    pub fn on(fs: impl Publish + 'static, uris: &[Uri], job: JobId, existing: Existing) -> SharedOutputs {
+        let numbered = |(number, uri): (usize, &Uri)| Numbered { number, uri: uri.clone() };
+        let outputs: Vec<Numbered> = uris.iter().enumerate().map(numbered).collect();
+        let numbers = (0..outputs.len()).collect();
+        let staging = Box::new(SharedTree::new(fs, outputs, job, existing));
+        SharedOutputs { outputs: uris.to_vec(), job, groups: vec![Group { outputs: numbers, staging }] }
     }
 
     /// Makes the staging of every output; nothing is visible. Doing it again does nothing.

@@ -4,19 +4,18 @@
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use gristmill_proto::ids::{BlockId, ClientId, Generation, InodeId, WorkerId};
+use gristmill_proto::ids::ClientId;
 use gristmill_proto::namespace::answer::Outcome;
 use gristmill_proto::namespace::call::Request;
 use gristmill_proto::namespace::failure::Kind;
-use gristmill_proto::namespace::{Answer, BlockEnd, Failure, Locate};
+use gristmill_proto::namespace::{Answer, Failure};
 use tokio::sync::mpsc;
 
-use super::blocks::{Outbox, PipelineWanted};
+use super::blocks::Outbox;
 use super::effects;
+use super::facts;
 use super::located;
-use super::namespace::{
-    Action, Caller, Command, Effect, Facts, RequestId, Snapshot, StoreError, UnderConstruction,
-};
+use super::namespace::{Action, Caller, Command, Effect, Facts, RequestId, StoreError};
 use super::reserve::Reserve;
 use super::state::State;
 
@@ -160,56 +159,10 @@ impl Committer {
                 "the namespace is read-only until `gristmill fs safemode leave`",
             ));
         }
-        let snapshot =
-            self.state.namespace.snapshot().map_err(|error| refusal(Kind::Internal, &error.to_string()))?;
-        let facts = Facts::default();
-        match request {
-            Request::AddBlock(add) => {
-                let Some(file) = open_file(&snapshot, add.inode)? else { return Ok(facts) };
-                let exclude: Vec<WorkerId> = add.exclude.iter().copied().map(WorkerId).collect();
-                let targets = self.state.blocks().choose_pipeline(&PipelineWanted {
-                    writer_host: host,
-                    replication: file.replication,
-                    block_bytes: file.block_bytes,
-                    exclude: &exclude,
-                    keep: &[],
-                });
-                Ok(Facts { durable: self.is_durable(&file, add.previous.as_ref()), targets, ..facts })
-            }
-            Request::Complete(complete) => {
-                let Some(file) = open_file(&snapshot, complete.inode)? else { return Ok(facts) };
-                Ok(Facts { durable: self.is_durable(&file, complete.last.as_ref()), ..facts })
-            }
-            Request::RebuildBlock(rebuild) => {
-                Ok(Facts { targets: self.state.blocks().locations(BlockId(rebuild.block), host), ..facts })
-            }
-            Request::Append(append) => {
-                let targets = self.holders_of_last(&snapshot, caller, &append.path, host);
-                Ok(Facts { targets, ..facts })
-            }
-            Request::SetWorkerState(set) => {
-                let is_known = self.state.blocks().replica(WorkerId(set.worker)).is_some();
-                Ok(Facts { is_known, ..facts })
-            }
-            _ => Ok(facts),
-        }
-    }
-
-    /// Whether enough copies of a block are known to be on disk, so that its writer may leave it behind.
-    fn is_durable(&self, file: &UnderConstruction, end: Option<&BlockEnd>) -> bool {
-        end.is_none_or(|end| {
-            let blocks = self.state.blocks();
-            let good = blocks.good_replicas(BlockId(end.block), Generation(end.generation), end.bytes);
-            good >= blocks.durable_wanted(BlockId(end.block), file.block_bytes, file.replication)
-        })
-    }
-
-    /// Who has the last block of a file that is to be appended to. What is wrong with the path the namespace says.
-    fn holders_of_last(&self, snapshot: &Snapshot, caller: &Caller, path: &str, host: &str) -> Vec<WorkerId> {
-        let bytes = snapshot.stat(caller, path).map_or(0, |entry| entry.bytes);
-        let last = Locate { path: path.to_owned(), offset: bytes.saturating_sub(1), bytes: 1, limit: 1 };
-        let block = snapshot.locate(caller, &last).ok().and_then(|located| located.blocks.into_iter().next());
-        block.map_or_else(Vec::new, |block| self.state.blocks().locations(BlockId(block.block), host))
+        let snapshot = self.state.namespace.snapshot();
+        let facts = snapshot
+            .and_then(|snapshot| facts::facts(|| self.state.blocks(), &snapshot, caller, request, host));
+        facts.map_err(|error| refusal(Kind::Internal, &error.to_string()))
     }
 
     fn commit(&self, commands: &[Command], askers: Vec<Option<Asker>>) {
@@ -264,11 +217,6 @@ impl Committer {
             (None, _) => {}
         }
     }
-}
-
-/// What is known of a file that is being written; nothing if it is not.
-fn open_file(snapshot: &Snapshot, inode: u64) -> Result<Option<UnderConstruction>, Failure> {
-    snapshot.under_construction(InodeId(inode)).map_err(|error| refusal(Kind::Internal, &error.to_string()))
 }
 
 fn refusal(kind: Kind, detail: &str) -> Failure {

@@ -13,7 +13,7 @@ impl From<BlockRecord> for KnownBlock {
 }
 
 /// Tells the block side what a change of the namespace means to it. `snapshot` holds the change.
-pub(crate) fn take(
+pub fn take(
     blocks: &mut Blocks,
     snapshot: &Snapshot,
     effect: Effect,
@@ -64,7 +64,7 @@ pub(crate) fn take(
 }
 
 /// What the namespace has to do because the block side decided something.
-pub(crate) fn action_of(decision: Decision) -> Option<Action> {
+pub fn action_of(decision: Decision) -> Option<Action> {
     match decision {
         Decision::Recovered { inode, block, generation, bytes } => {
             tracing::info!(%inode, %block, %generation, bytes, "block recovered");

@@ -9,25 +9,25 @@ use gristmill_proto::ids::ClientId;
 
 /// Signs of life, by client.
 #[derive(Debug, Default)]
-pub(crate) struct Leases {
+pub struct Leases {
     heard_ms: HashMap<ClientId, u64>,
 }
 
 impl Leases {
     /// `client` is alive at `now_ms`.
-    pub(crate) fn heard(&mut self, client: ClientId, now_ms: u64) {
+    pub fn heard(&mut self, client: ClientId, now_ms: u64) {
         let last = self.heard_ms.entry(client).or_insert(now_ms);
         *last = now_ms.max(*last);
     }
 
     /// How long `client` has been silent. Who was never heard is silent since the start.
-    pub(crate) fn idle_ms(&self, client: ClientId, now_ms: u64) -> u64 {
+    pub fn idle_ms(&self, client: ClientId, now_ms: u64) -> u64 {
         now_ms.saturating_sub(self.heard_ms.get(&client).copied().unwrap_or(0))
     }
 
     /// Forgets who has been silent for longer than `limit_ms`: an unknown client is no less silent. Keeps the map
     /// as large as the number of clients of the last `limit_ms`.
-    pub(crate) fn forget_silent(&mut self, limit_ms: u64, now_ms: u64) {
+    pub fn forget_silent(&mut self, limit_ms: u64, now_ms: u64) {
         self.heard_ms.retain(|_, heard| now_ms.saturating_sub(*heard) <= limit_ms);
     }
 }

@@ -225,3 +225,21 @@ fn what_nobody_finished_of_a_block_that_is_no_more_goes_when_the_safe_mode_is_ov
     cluster.pass(1_000);
     assert_eq!(cluster.deletes(), [(2, 1, 0)]);
 }
+
+#[test]
+fn what_a_pipeline_left_behind_goes_when_there_are_enough_good_ones() {
+    // The worker was away while the pipeline of block 1 went on without it, under a later generation.
+    let mut cluster = starting(1);
+    let (one, two, away) = (cluster.join("/a"), cluster.join("/b"), cluster.join("/a"));
+    let whole = KnownBlock { generation: Generation(3), replication: 2, ..WHOLE };
+    cluster.known.insert(1, whole);
+    cluster.blocks.expect(&[(BlockId(1), whole)]);
+    cluster.report(one, &[(1, 3, 100)]);
+    cluster.report_unfinished(away, &[(1, 2, 50)]);
+    cluster.report(away, &[]);
+    cluster.report(two, &[(1, 3, 100)]);
+    cluster.pass(60_000);
+    let deletes = cluster.deletes();
+    assert!(deletes.iter().any(|(block, generation, _)| (*block, *generation) == (1, 2)), "{deletes:?}");
+    assert!(deletes.iter().all(|(_, generation, _)| *generation == 2), "{deletes:?}");
+}

@@ -42,7 +42,7 @@ pub(crate) struct Attempt {
     fate: Fate,
     reported: BTreeSet<AttemptId>,
     /// Of each map task the digest of the output that it has read: what is read stays read.
-    read: BTreeMap<(u32, u32), Vec<u8>>,
+    pub(crate) read: BTreeMap<(u32, u32), Vec<u8>>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -60,7 +60,7 @@ pub(crate) struct Known {
     has_cuts: bool,
 }
 
-fn failure(kind: Kind, message: &str) -> TaskReport {
+pub(crate) fn failure(kind: Kind, message: &str) -> TaskReport {
     let (message, stderr_tail) = (message.to_owned(), String::new());
     TaskReport::Failed(AttemptFailure {
         kind: kind as i32,
@@ -124,7 +124,7 @@ impl World {
     }
 
     /// An attempt is over: told now, and again until it is accepted.
-    fn over(&mut self, at: usize, attempt: AttemptId, report: TaskReport) {
+    pub(crate) fn over(&mut self, at: usize, attempt: AttemptId, report: TaskReport) {
         self.workers[at].attempts.remove(&attempt);
         self.workers[at].untold.push((attempt, report.clone()));
         if let Some(session) = self.workers[at].session.map(SessionId) {
@@ -187,7 +187,7 @@ impl World {
             let result = gristmill_proto::task::AttemptResult { cuts: vec![1].into(), ..Default::default() };
             return self.over(at, attempt, TaskReport::Done(Box::new(result)));
         }
-        let salt = if self.fickle.contains(&attempt.task.job) { self.below(3) } else { 0 };
+        let Some(salt) = self.labour(at, attempt) else { return };
         let mut holder = at;
         if stage.target == 1 {
             let keepers = self.workers[at].attempts[&attempt].keep.clone();

@@ -15,7 +15,7 @@ use gristmill_proto::ids::{BlockId, Epoch, Incarnation, WorkerId};
 
 use super::attendance::refused;
 use super::deletion::Why;
-use super::judgement::Word;
+use super::judgement::{Flaw, Word};
 use super::roster::{Report, Slot};
 use super::{Blocks, KnownBlock, Outbox};
 
@@ -169,15 +169,31 @@ impl Blocks {
     }
 
     /// Replicas of a slice that was taken, of this worker, that nobody has finished. Those of blocks that are no more go:
-    /// their writers have given them up, perhaps while no master heard of it. The others are their writers', or a
-    /// recovery's.
+    /// their writers have given them up, perhaps while no master heard of it. So do those of blocks that were finished
+    /// elsewhere under a later generation, once there are enough good ones: the worker was away when the pipeline went
+    /// on without it. The others are their writers', or a recovery's.
     pub fn report_unfinished(&mut self, worker: WorkerId, replicas: &[(ReplicaInfo, Option<KnownBlock>)]) {
         let Some(slot) = self.roster.slot(worker) else { return };
         for (replica, known) in replicas {
-            if self.current(replica.block, *known).is_none() {
-                self.delete(slot, *replica, Why::Unwanted);
+            match self.current(replica.block, *known) {
+                None => self.delete(slot, *replica, Why::Unwanted),
+                Some(known) if known.complete && replica.generation < known.generation.0 => {
+                    self.note_left_behind(slot, *replica, known);
+                }
+                Some(_) => {}
             }
         }
+    }
+
+    fn note_left_behind(&mut self, slot: Slot, replica: ReplicaInfo, known: KnownBlock) {
+        let block = replica.block;
+        let is_noted = self.bad.get(&block).is_some_and(|bad| bad.iter().any(|bad| bad.slot == slot));
+        if is_noted || self.map.holders(block).contains(&slot) || self.is_doomed_bad(slot, replica) {
+            return;
+        }
+        self.learn(block, known);
+        self.set_bad(slot, replica, Flaw::Hidden);
+        self.review(block);
     }
 
     /// Asks for a full report, when there are not too many under way. One under way is of no use any more.

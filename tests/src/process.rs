@@ -1,6 +1,7 @@
 //! A process as the system knows it: signals, limits, what it has open and how large it is.
 
 use std::fs;
+use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
@@ -94,6 +95,13 @@ impl Process {
 
     fn state(&self) -> Option<String> {
         self.fields()?.first().cloned()
+    }
+
+    /// Time of the processors that it has had, to the hundredth of a second; none if it is gone.
+    pub fn processor_time(&self) -> Duration {
+        let ticks = |field: &String| field.parse::<u32>().expect("ticks");
+        let spent = self.fields().map_or(0, |fields| fields[11..=12].iter().map(ticks).sum());
+        Duration::from_millis(10) * spent
     }
 
     /// From the state on: the name before it may hold anything.

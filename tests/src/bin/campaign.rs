@@ -5,6 +5,7 @@
 //! target/debug/campaign kills --iterations 500 --seed 1
 //! target/debug/campaign soak --minutes 120 --seed 1
 //! target/debug/campaign spot
+//! target/debug/campaign mishaps --mib 256
 //! ```
 #![forbid(unsafe_code)]
 
@@ -12,7 +13,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
-use gristmill_tests::{Baseline, Campaign, Cost, Loss, Spot};
+use gristmill_tests::{Baseline, Campaign, Cost, Loss, Mishap, Octet, Spot};
 
 /// Jobs with faults on a cluster of real processes; the first wrong output ends it
 #[derive(Parser)]
@@ -51,6 +52,18 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// One of eight workers is killed, or slow: how long the job takes, beside one without
+    Mishaps {
+        /// The text: enough for a job of a minute
+        #[arg(long, default_value_t = 256)]
+        mib: usize,
+        /// How often each is tried, in turn
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+        /// The same seed makes the same text
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
 }
 
 /// Jobs before the baseline of a soak is taken: each daemon has done everything once.
@@ -61,6 +74,7 @@ fn main() -> ExitCode {
         Command::Kills { iterations, seed, first } => kills(iterations, seed, first),
         Command::Soak { minutes, seed } => soak(Duration::from_secs(minutes * 60), seed),
         Command::Spot { seed } => spot(seed),
+        Command::Mishaps { mib, rounds, seed } => mishaps(mib, rounds, seed),
     }
 }
 
@@ -107,6 +121,20 @@ fn spot(seed: u64) -> ExitCode {
     println!("{}", Cost::HEAD);
     for loss in Loss::all() {
         println!("{}", spot.run(loss));
+    }
+    ExitCode::SUCCESS
+}
+
+fn mishaps(mib: usize, rounds: u32, seed: u64) -> ExitCode {
+    let mut octet = Octet::begin(mib, seed);
+    println!("| mishap | wall | beside none |\n|---|---|---|");
+    for _ in 0..rounds {
+        let mut fault_free = None;
+        for mishap in Mishap::ALL {
+            let seconds = octet.run(mishap).as_secs_f64();
+            let ratio = seconds / *fault_free.get_or_insert(seconds);
+            println!("| {mishap} | {seconds:.1} s | {ratio:.2} |");
+        }
     }
     ExitCode::SUCCESS
 }

@@ -34,7 +34,7 @@ impl Registry {
         let (name, home) = self.reserve(spec.name.as_deref())?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let created_ms = now.map_or(0, |since| since.as_millis() as u64);
-        let mut cluster = Cluster::new(&name, &home, spec.clone().divided(), created_ms);
+        let mut cluster = Cluster::new(&name, &home, spec.clone().divided(), created_ms)?;
         cluster.user = user.to_owned();
         let patience = Patience::new(&name, interrupted);
         let made = prepare(&mut cluster)

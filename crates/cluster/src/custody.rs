@@ -133,7 +133,7 @@ impl Registry {
         custodian.args(["cluster", "custodian", name]).env(NEW_SESSION_VARIABLE, "1");
         custodian.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = custodian.spawn().map_err(failed)?;
-        cluster.custodian = ProcessId::of(child.id());
+        cluster.custodian = ProcessId::of(child.id()).map_err(failed)?;
         cluster.write()
     }
 }
@@ -151,7 +151,7 @@ impl Cluster {
 
     /// Ends its custodian, unless that is who asks, and waits until it is gone.
     pub(crate) fn dismiss_custodian(&self) -> Result<(), ClusterError> {
-        let other = self.custodian.filter(|custodian| *custodian != ProcessId::own());
+        let other = self.custodian.filter(|custodian| custodian.pid != std::process::id());
         kill(self, || Ok(other.filter(|_| self.has_custodian()).into_iter().collect()))
     }
 }

@@ -172,7 +172,7 @@ impl Processes {
         let pid = child.id();
         self.children.push(child);
         // If it has ended already, the next look says so.
-        let process = ProcessId::of(pid).unwrap_or(ProcessId { pid, started_ticks: 0 });
+        let process = ProcessId::of(pid).map_err(failed)?.unwrap_or(ProcessId { pid, started_ticks: 0 });
         cluster.members.push(Member { role: role.to_owned(), place: Place::Process(process) });
         cluster.write()
     }

@@ -91,18 +91,36 @@ impl Member {
 }
 
 impl Cluster {
-    /// One that is about to be made in `home`.
-    pub(crate) fn new(name: &str, home: &Path, spec: ClusterSpec, created_ms: u64) -> Cluster {
+    /// One that this process is about to make in `home`.
+    pub(crate) fn new(
+        name: &str,
+        home: &Path,
+        spec: ClusterSpec,
+        created_ms: u64,
+    ) -> Result<Cluster, ClusterError> {
+        let path = "/proc/self".into();
+        let creator =
+            ProcessId::own().map_err(|source| ClusterError::File { action: "read", path, source })?;
+        Ok(Cluster { spec, created_ms, ..Cluster::made_by(creator, name, home) })
+    }
+
+    /// What is known of one whose maker did not get to write a record.
+    pub(crate) fn nothing_yet(name: &str, home: &Path) -> Cluster {
+        Cluster::made_by(ProcessId { pid: 0, started_ticks: 0 }, name, home)
+    }
+
+    fn made_by(creator: ProcessId, name: &str, home: &Path) -> Cluster {
         Cluster {
             version: VERSION,
             name: name.to_owned(),
             id: String::new(),
             user: String::new(),
-            spec,
-            creator: ProcessId::own(),
+            // Nothing is made before the record says of what.
+            spec: ClusterSpec::new(ProviderKind::Processes, PathBuf::new()),
+            creator,
             boot: boot_id(),
             ready: false,
-            created_ms,
+            created_ms: 0,
             data_dir: home.to_owned(),
             master: None,
             http: None,
@@ -111,14 +129,6 @@ impl Cluster {
             members: Vec::new(),
             home: home.to_owned(),
         }
-    }
-
-    /// What is known of one whose maker did not get to write a record.
-    pub(crate) fn nothing_yet(name: &str, home: &Path) -> Cluster {
-        let creator = ProcessId { pid: 0, started_ticks: 0 };
-        // Nothing is made before the record says of what.
-        let spec = ClusterSpec::new(ProviderKind::Processes, PathBuf::new());
-        Cluster { creator, ..Cluster::new(name, home, spec, 0) }
     }
 
     /// Reads the record in `home`; `None` if none was written yet.
@@ -195,12 +205,12 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         assert!(Cluster::read(home.path()).unwrap().is_none());
         let spec = ClusterSpec::new(ProviderKind::Processes, "/bin/true".into());
-        let mut cluster = Cluster::new("one", home.path(), spec, 7);
+        let mut cluster = Cluster::new("one", home.path(), spec, 7).unwrap();
         assert!(cluster.is_being_made(), "by this process");
         let member = |role: &str, place| Member { role: role.to_owned(), place };
-        let namesake = ProcessId { started_ticks: 1, ..ProcessId::own() };
+        let namesake = ProcessId { started_ticks: 1, ..ProcessId::own().unwrap() };
         cluster.members = vec![
-            member("master", Place::Process(ProcessId::own())),
+            member("master", Place::Process(ProcessId::own().unwrap())),
             member("core-1", Place::Process(namesake)),
             member("task-1", Place::Container("one-task-1".to_owned())),
         ];

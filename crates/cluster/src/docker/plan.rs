@@ -216,7 +216,7 @@ mod tests {
             bootstrap: Some("/home/ann/setup".into()),
             ..ClusterSpec::new(ProviderKind::Docker, "/bin/gristmill".into())
         };
-        let mut cluster = Cluster::new("one", "/home/ann/clusters/one".as_ref(), spec, 7);
+        let mut cluster = Cluster::new("one", "/home/ann/clusters/one".as_ref(), spec, 7).unwrap();
         cluster.id = "0123abcd".to_owned();
         cluster.user = "ann".to_owned();
         cluster

@@ -19,23 +19,30 @@ pub struct ProcessId {
 }
 
 impl ProcessId {
-    /// The process that has the number now, if it has not ended.
-    pub fn of(pid: u32) -> Option<ProcessId> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let (state, started_ticks) = state_and_start(&stat)?;
+    /// The process that has the number now, if it has not ended. Fails where the system does not tell, as when this
+    /// process may open no more files.
+    pub fn of(pid: u32) -> io::Result<Option<ProcessId>> {
+        let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
+            Ok(stat) => stat,
+            Err(error) if has_ended(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let unknown = || io::Error::new(ErrorKind::InvalidData, format!("/proc/{pid}/stat: {stat:?}"));
+        let (state, started_ticks) = state_and_start(&stat).ok_or_else(unknown)?;
         // Nobody has asked a zombie how it ended: it has ended all the same.
-        (!matches!(state, 'Z' | 'X')).then_some(ProcessId { pid, started_ticks })
+        Ok((!matches!(state, 'Z' | 'X')).then_some(ProcessId { pid, started_ticks }))
     }
 
     /// This process.
-    pub fn own() -> ProcessId {
+    pub fn own() -> io::Result<ProcessId> {
         let pid = std::process::id();
-        ProcessId::of(pid).unwrap_or(ProcessId { pid, started_ticks: 0 })
+        ProcessId::of(pid)?.ok_or_else(|| io::Error::other("/proc does not show this process"))
     }
 
-    /// Whether it runs, and is no other that got its number.
+    /// Whether it runs, and is no other that got its number. Where the system does not tell, it is taken to run: nobody is
+    /// replaced or left behind for that.
     pub fn is_alive(self) -> bool {
-        ProcessId::of(self.pid) == Some(self)
+        ProcessId::of(self.pid).map_or(true, |found| found == Some(self))
     }
 
     /// Sends it a signal; one that has ended needs none.
@@ -55,6 +62,11 @@ impl ProcessId {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// What reading of a process says that is no more: before its file was opened, or after.
+fn has_ended(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
 }
 
 /// The names end with the last bracket, whatever is in them.
@@ -84,7 +96,7 @@ pub(crate) fn working_in(dir: &Path) -> io::Result<Vec<ProcessId>> {
         // A process may end while it is looked at: it is not found then, which is true.
         let is_ours = entry.metadata().is_ok_and(|metadata| metadata.uid() == user) && pid != own;
         if is_ours && (is_daemon_in(pid, dir)? || is_attempt_in(pid, dir)?) {
-            found.extend(ProcessId::of(pid));
+            found.extend(ProcessId::of(pid)?);
         }
     }
     Ok(found)
@@ -106,8 +118,7 @@ fn is_attempt_in(pid: u32, dir: &Path) -> io::Result<bool> {
 fn words(path: &str) -> io::Result<Vec<Vec<u8>>> {
     let text = match fs::read(path) {
         Ok(text) => text,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => Vec::new(),
-        Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Vec::new(),
+        Err(error) if has_ended(&error) || error.kind() == ErrorKind::PermissionDenied => Vec::new(),
         Err(error) => return Err(error),
     };
     Ok(text.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect())
@@ -126,7 +137,7 @@ mod tests {
     #[test]
     fn a_process_is_told_from_a_later_one_of_its_number() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        let process = ProcessId::of(child.id()).unwrap();
+        let process = ProcessId::of(child.id()).unwrap().unwrap();
         assert!(process.is_alive());
         let namesake = ProcessId { started_ticks: process.started_ticks + 1, ..process };
         assert!(!namesake.is_alive());
@@ -142,7 +153,7 @@ mod tests {
     fn a_zombie_has_ended() {
         let mut child = Command::new("true").spawn().unwrap();
         let pid = child.id();
-        while ProcessId::of(pid).is_some() {
+        while ProcessId::of(pid).unwrap().is_some() {
             std::thread::yield_now();
         }
         child.wait().unwrap();

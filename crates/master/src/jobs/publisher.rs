@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gristmill_dfs::client::{ClientOptions, DfsClient, DfsError};
+use gristmill_dfs::client::{ClientOptions, DfsClient, DfsError, TransferError};
 use gristmill_dfs::s3::S3Error;
 use gristmill_dfs::{Credential, DfsIdentity, Existing, SharedOutputs, StageError, StagedFile, Uri};
 use gristmill_process::sentence;
@@ -291,12 +291,18 @@ pub(super) fn own_client(own: &str, secret: Option<Secret>, superuser: &str) -> 
     ClientOptions { secret, user: superuser.to_owned(), inside: true, ..ClientOptions::new(own) }
 }
 
-/// Whether another try may go better: nobody answered, or said "not now".
+/// Whether another try may go better: nobody answered, or said "not now", or the workers that a master needs for blocks
+/// have not come back to it since it started.
 fn may_pass(error: &(dyn Error + 'static)) -> bool {
     if let Some(error) = error.downcast_ref::<DfsError>() {
-        let not_now = [Kind::SafeMode, Kind::NotYet, Kind::Overloaded, Kind::ReadOnly];
+        let not_now = [Kind::SafeMode, Kind::NotYet, Kind::Overloaded, Kind::ReadOnly, Kind::NoWorkers];
         return match error {
-            DfsError::Unreachable { .. } | DfsError::OutcomeUnknown { .. } => true,
+            DfsError::Unreachable { .. }
+            | DfsError::OutcomeUnknown { .. }
+            | DfsError::PipelineLost { .. } => true,
+            DfsError::ReadFailed { causes, .. } => {
+                !causes.iter().any(|failure| matches!(failure.cause, TransferError::Corrupt { .. }))
+            }
             DfsError::Refused { kind, .. } => not_now.contains(kind),
             _ => false,
         };
@@ -309,4 +315,27 @@ fn may_pass(error: &(dyn Error + 'static)) -> bool {
         return inner || matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::Interrupted);
     }
     error.source().is_some_and(may_pass)
+}
+
+#[cfg(test)]
+mod tests {
+    use gristmill_dfs::client::ReplicaFailure;
+    use gristmill_proto::ids::{BlockId, WorkerId};
+
+    use super::*;
+
+    fn unread(causes: Vec<TransferError>) -> io::Error {
+        let failure =
+            |cause| ReplicaFailure { worker: WorkerId(1), address: "10.0.0.1:7080".to_owned(), cause };
+        let causes = causes.into_iter().map(failure).collect();
+        let path = "/out/_SUCCESS".to_owned();
+        io::Error::other(DfsError::ReadFailed { path, offset: 0, block: BlockId(5), causes })
+    }
+
+    #[test]
+    fn a_block_whose_workers_are_still_coming_is_asked_for_again_and_a_damaged_one_is_not() {
+        assert!(may_pass(&unread(vec![])));
+        assert!(may_pass(&unread(vec![TransferError::Connect(io::ErrorKind::ConnectionRefused.into())])));
+        assert!(!may_pass(&unread(vec![TransferError::Corrupt { offset: 0 }])));
+    }
 }

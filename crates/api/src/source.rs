@@ -28,7 +28,9 @@ use crate::dataset::BadRecords;
 use crate::datum::Datum;
 use crate::pipe::{Consumer, TaskInput};
 use gristmill_dataflow::attempt::{Attempt, Position, TaskError};
+use gristmill_dataflow::read::FilesAhead;
 use gristmill_dataflow::split::FileRange;
+use gristmill_dfs::ReadAt;
 use std::sync::Arc;
 
 /// A kind of input. The ones of this crate are [`Text`], [`Lines`], [`Csv`], [`JsonLines`], [`Parquet`],
@@ -155,11 +157,11 @@ fn for_each_range(
     input: &TaskInput,
     attempt: &mut Attempt,
     bad: Option<&BadRecords>,
-    mut read: impl FnMut(&FileRange, &mut Attempt) -> Result<(), TaskError>,
+    mut read: impl FnMut(&FileRange, Box<dyn ReadAt>, &mut Attempt) -> Result<(), TaskError>,
 ) -> Result<(), TaskError> {
     let mut before = 0;
-    for_each_piece(input, attempt, bad, |range, attempt| {
-        let result = read(range, attempt);
+    for_each_piece(input, attempt, bad, |range, file, attempt| {
+        let result = read(range, file, attempt);
         before += range.end - range.start;
         attempt.report.bytes_in = before;
         result
@@ -172,12 +174,12 @@ fn for_each_piece(
     input: &TaskInput,
     attempt: &mut Attempt,
     bad: Option<&BadRecords>,
-    mut read: impl FnMut(&FileRange, &mut Attempt) -> Result<(), TaskError>,
+    mut read: impl FnMut(&FileRange, Box<dyn ReadAt>, &mut Attempt) -> Result<(), TaskError>,
 ) -> Result<(), TaskError> {
     let TaskInput::Split(split) = input else { unreachable!("a source of files reads a split") };
-    for range in &split.ranges {
+    for (range, opened) in FilesAhead::new(&split.ranges, attempt.memory()) {
         begin_range(attempt, range, None);
-        match (read(range, attempt), bad) {
+        match (read(range, opened?, attempt), bad) {
             (Err(TaskError::Read(error)), Some(bad)) if error.is_of_the_file() => {
                 bad.unreadable(TaskError::Read(error), attempt);
                 attempt.check()?;

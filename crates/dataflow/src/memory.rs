@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  --memory = base + resident (finished runs kept in memory) + threads x task
-//!  task     = read buffer + collect (sort buffer or combine table) + runs being written or merged
+//!  task     = read buffer + files ahead + collect (sort buffer or combine table) + runs being written or merged
 //! ```
 
 use std::sync::Arc;
@@ -17,6 +17,8 @@ pub const MEMORY_BYTES_MIN: usize = 24 << 20;
 const COLLECT_BYTES_MAX: usize = 1 << 30;
 /// Larger reads gain nothing over the kernel's own read-ahead.
 const READ_BYTES_MAX: usize = 512 << 10;
+/// Ahead of a reader of small files: 32 of 128 KiB, which hide the time of requests to a store in the same region.
+const AHEAD_BYTES_MAX: usize = 4 << 20;
 /// A smaller read costs more in calls than it saves in memory.
 const READ_BYTES_MIN: usize = 32 << 10;
 /// No record may be larger, whatever the memory: block lengths are 32 bits.
@@ -59,6 +61,11 @@ impl TaskMemory {
     /// The buffer between the store and the record reader.
     pub fn read_bytes(self) -> usize {
         (self.bytes / 16).clamp(READ_BYTES_MIN, READ_BYTES_MAX)
+    }
+
+    /// The beginnings of the files that are read next.
+    pub fn ahead_bytes(self) -> usize {
+        (self.bytes / 8).min(AHEAD_BYTES_MAX)
     }
 
     /// The sort buffer or combine table, index included: what reading and spilling leave.

@@ -1,12 +1,14 @@
 //! Splits to records. Each reader yields the records whose first byte lies in its range, whatever the range:
 //! any cutting of a file gives the same records.
 
+mod ahead;
 mod delimited;
 mod fixed;
 mod lines;
 mod sequence;
 mod window;
 
+pub use ahead::{BeginOpen, FILES_AHEAD_MAX, FilesAhead};
 pub use delimited::{DelimitedReader, is_quote_open};
 pub use fixed::FixedReader;
 pub use lines::LineReader;

@@ -43,7 +43,7 @@ pub use local::LocalStore;
 pub use memory::MemoryFileSystem;
 pub use shared_outputs::SharedOutputs;
 pub use store::{
-    Existing, FileInfo, ListError, OpenError, ReadAt, ResolveError, SUCCESS_FILE, StageError, StagedFile,
-    StagedWriter, Staging, Store,
+    Existing, FileInfo, ListError, OPENING_BYTES_MAX, OpenError, Opening, ReadAt, ResolveError, SUCCESS_FILE,
+    StageError, StagedFile, StagedWriter, Staging, Store,
 };
 pub use uri::{MASTER_VARIABLE, Place, Uri, UriError, is_host_and_port};

@@ -20,6 +20,7 @@ mod file_system;
 mod group;
 mod layout;
 mod objects;
+mod opening;
 mod owner;
 mod permission;
 mod profile;
@@ -40,7 +41,7 @@ use std::sync::Arc;
 
 use crate::file_system::FileSystem;
 use crate::store::{
-    Existing, FileInfo, ListError, OpenError, ReadAt, ResolveError, StageError, Staging, Store,
+    Existing, FileInfo, ListError, OpenError, Opening, ReadAt, ResolveError, StageError, Staging, Store,
 };
 use crate::tree_store::listing;
 use crate::uri::{Uri, UriError};
@@ -71,6 +72,12 @@ impl Store for S3Store {
 
     fn open(&self, file: &Uri) -> Result<Box<dyn ReadAt>, OpenError> {
         self.fs.open(file).map_err(|error| OpenError::Open { uri: file.clone(), source: error.into() })
+    }
+
+    fn begin_open(&self, file: &Uri) -> Option<Box<dyn Opening>> {
+        // What is wrong with a name is said by `open`.
+        let path = client::key_of("read", file).ok().filter(|path| !path.is_root())?;
+        Some(Box::new(opening::S3Opening::begin(self.fs.client(), path)))
     }
 
     fn resolve(&self, uri: &Uri) -> Result<Uri, ResolveError> {

@@ -26,6 +26,11 @@ pub trait Store: Send + Sync {
     /// Opens one file to read it at any offset.
     fn open(&self, file: &Uri) -> Result<Box<dyn ReadAt>, OpenError>;
 
+    /// Begins to open a file that will be wanted soon, where that takes the time of a request; none where it does not.
+    fn begin_open(&self, _file: &Uri) -> Option<Box<dyn Opening>> {
+        None
+    }
+
     /// The one name of what `uri` names, whether it exists or not: absolute, links followed and `..` resolved as far
     /// as the path exists. Two names of one place have equal answers.
     fn resolve(&self, uri: &Uri) -> Result<Uri, ResolveError>;
@@ -41,6 +46,15 @@ pub struct FileInfo {
     pub uri: Uri,
     /// How long it was when it was listed.
     pub bytes: u64,
+}
+
+/// What an [`Opening`] holds in memory at most: the beginning of its file.
+pub const OPENING_BYTES_MAX: u64 = 256 << 10;
+
+/// A file that is being opened. Dropped, it is given up.
+pub trait Opening: Send {
+    /// Waits until it is open.
+    fn finish(self: Box<Self>) -> Result<Box<dyn ReadAt>, OpenError>;
 }
 
 /// A file open for reading.

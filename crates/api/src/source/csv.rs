@@ -9,6 +9,7 @@ use csv_core::{ReadRecordResult, Reader, ReaderBuilder, Terminator};
 use gristmill_dataflow::attempt::{Attempt, TaskError};
 use gristmill_dataflow::read::{DelimitedReader, LineReader, ReadError, is_quote_open};
 use gristmill_dataflow::split::FileRange;
+use gristmill_dfs::ReadAt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use thiserror::Error;
@@ -111,10 +112,10 @@ impl<T: Row> Source for Csv<T> {
         attempt: &mut Attempt,
         consumer: &mut Consumer<'_, T>,
     ) -> Result<(), TaskError> {
-        for_each_range(input, attempt, Some(&self.bad), |range, attempt| {
+        for_each_range(input, attempt, Some(&self.bad), |range, file, attempt| {
             let header = if self.form.header { self.form.read_header(range, attempt)? } else { None };
             let mut fields = Fields::new(self.form.delimiter);
-            self.form.for_each_record(range, attempt, |record, is_open, attempt| {
+            self.form.for_each_record(range, file, attempt, |record, is_open, attempt| {
                 let row =
                     if is_open { Err(BadRow::OpenQuote) } else { fields.row::<T>(record, header.as_ref()) };
                 match row {
@@ -148,6 +149,7 @@ impl Form {
     fn for_each_record(
         self,
         range: &FileRange,
+        file: Box<dyn ReadAt>,
         attempt: &mut Attempt,
         mut take: impl FnMut(&[u8], bool, &mut Attempt),
     ) -> Result<(), TaskError> {
@@ -164,7 +166,7 @@ impl Form {
             attempt.record_done()
         };
         if self.lines {
-            let mut reader = LineReader::open(range, attempt.memory())?;
+            let mut reader = LineReader::over(file, range, attempt.memory())?;
             let from = reader.decompressed_from();
             super::begin_range(attempt, range, from);
             while let Some((offset, line)) = reader.next_line()? {
@@ -173,7 +175,7 @@ impl Form {
             }
             return Ok(());
         }
-        let mut reader = DelimitedReader::open(range, self.delimiter, attempt.memory())?;
+        let mut reader = DelimitedReader::over(file, range, self.delimiter, attempt.memory())?;
         let from = reader.decompressed_from();
         super::begin_range(attempt, range, from);
         while let Some((offset, record)) = reader.next_record()? {

@@ -144,8 +144,8 @@ pub(super) fn for_each_line(
     bad: Option<&BadRecords>,
     mut take: impl FnMut(&[u8], &mut Attempt) -> Result<(), TaskError>,
 ) -> Result<(), TaskError> {
-    for_each_range(input, attempt, bad, |range, attempt| {
-        let mut reader = LineReader::open(range, attempt.memory())?;
+    for_each_range(input, attempt, bad, |range, file, attempt| {
+        let mut reader = LineReader::over(file, range, attempt.memory())?;
         let before = attempt.report.bytes_in;
         let from = reader.decompressed_from();
         begin_range(attempt, range, from);

@@ -9,7 +9,6 @@ use crate::row::Row;
 use arrow::record_batch::RecordBatch;
 use gristmill_dataflow::attempt::{Attempt, TaskError};
 use gristmill_dataflow::memory::TaskMemory;
-use gristmill_dataflow::read::ReadError;
 use gristmill_dataflow::split::FileRange;
 use gristmill_dfs::ReadAt;
 use std::marker::PhantomData;
@@ -107,8 +106,8 @@ impl<T: Row> Source for Parquet<T> {
         let columns: Option<Vec<String>> =
             names.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
         let scan = Scan { columns: columns.as_deref(), strict: false, bounds: &self.bounds };
-        for_each_piece(input, attempt, Some(&self.bad), |range, attempt| {
-            for_each_batch(&scan, range, attempt, |batch, attempt| {
+        for_each_piece(input, attempt, Some(&self.bad), |range, file, attempt| {
+            for_each_batch(&scan, range, file, attempt, |batch, attempt| {
                 let rows = Rows::new(&batch, names).map_err(|error| damaged(range, error.into()))?;
                 for row in 0..rows.count() {
                     match rows.row(row) {
@@ -171,8 +170,8 @@ impl Source for ParquetBatches {
         consumer: &mut Consumer<'_, crate::Batch>,
     ) -> Result<(), TaskError> {
         let scan = Scan { columns: self.columns.as_deref(), strict: true, bounds: &self.bounds };
-        for_each_piece(input, attempt, None, |range, attempt| {
-            for_each_batch(&scan, range, attempt, |batch, attempt| {
+        for_each_piece(input, attempt, None, |range, file, attempt| {
+            for_each_batch(&scan, range, file, attempt, |batch, attempt| {
                 consumer.take(crate::Batch(batch), attempt);
                 attempt.record_done()
             })
@@ -190,10 +189,10 @@ const BATCHES_PER_TICK: u32 = 16;
 fn for_each_batch(
     scan: &Scan<'_>,
     range: &FileRange,
+    file: Box<dyn ReadAt>,
     attempt: &mut Attempt,
     mut take: impl FnMut(RecordBatch, &mut Attempt) -> Result<(), TaskError>,
 ) -> Result<(), TaskError> {
-    let file = range.uri.store().map_err(ReadError::from)?.open(&range.uri).map_err(ReadError::from)?;
     let mut batches = Batches::open(scan, file, range, attempt.memory())?;
     let (before, mut counted) = (attempt.report.bytes_in, 0);
     while let Some(batch) = batches.next_batch()? {

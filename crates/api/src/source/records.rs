@@ -47,8 +47,8 @@ impl Source for Records {
         attempt: &mut Attempt,
         consumer: &mut Consumer<'_, Vec<u8>>,
     ) -> Result<(), TaskError> {
-        for_each_range(input, attempt, None, |range, attempt| {
-            let mut reader = FixedReader::open(range, self.record_bytes, attempt.memory())?;
+        for_each_range(input, attempt, None, |range, file, attempt| {
+            let mut reader = FixedReader::over(file, range, self.record_bytes, attempt.memory())?;
             let before = attempt.report.bytes_in;
             begin_range(attempt, range, reader.decompressed_from());
             while let Some((offset, record)) = reader.next_record()? {

@@ -42,8 +42,8 @@ impl<K: Datum, V: Datum> Source for Sequence<K, V> {
         attempt: &mut Attempt,
         consumer: &mut Consumer<'_, (K, V)>,
     ) -> Result<(), TaskError> {
-        for_each_range(input, attempt, None, |range, attempt| {
-            let mut reader = SequenceReader::open(range)?;
+        for_each_range(input, attempt, None, |range, file, attempt| {
+            let mut reader = SequenceReader::over(file, range)?;
             while let Some((offset, key, value)) = reader.next_record()? {
                 attempt.at_offset(offset);
                 let failed = |error| TaskError::undecodable(&attempt.position, error);

@@ -165,7 +165,7 @@ impl FileSystem for S3FileSystem {
 
     fn open(&self, file: &Uri) -> Result<Box<dyn ReadAt>, FsError> {
         let path = key_of("read", file)?;
-        match S3Reader::open(&self.client, path.clone()) {
+        match wait(S3Reader::open(self.client.clone(), path.clone())) {
             Ok(reader) => Ok(Box::new(reader)),
             // An attempt may not list: then it is absent, as far as can be seen.
             Err(error)

@@ -12,10 +12,10 @@ use tokio::task::JoinHandle;
 
 use super::client::{S3Client, runtime, wait};
 use super::failure::S3Error;
-use crate::store::ReadAt;
+use crate::store::{OPENING_BYTES_MAX, ReadAt};
 
 /// Of the first range, which is asked for with the length: a small object is one request.
-const FIRST_BYTES: u64 = 256 << 10;
+const FIRST_BYTES: u64 = OPENING_BYTES_MAX;
 /// Ranges grow to this as long as they follow each other: at 10 ms a request, 400 MB/s with those ahead.
 const RANGE_BYTES_MAX: u64 = 4 << 20;
 /// Ranges under way beside the one that is read: one reader has at most four in memory.
@@ -50,23 +50,20 @@ struct Ahead {
 
 impl S3Reader {
     /// Asks for the length and the beginning at once.
-    pub(super) fn open(client: &Arc<S3Client>, path: Path) -> Result<S3Reader, S3Error> {
-        wait(async {
-            let range = Some(GetRange::Bounded(0..FIRST_BYTES));
-            let begun = client.s3.get_opts(&path, GetOptions { range, ..GetOptions::default() }).await;
-            let (meta, held) = match begun {
-                Ok(found) => (found.meta.clone(), found.bytes().await?),
-                Err(error @ Error::Generic { .. }) => match client.s3.head(&path).await {
-                    // There is no first byte to ask for.
-                    Ok(meta) if meta.size == 0 => (meta, Bytes::new()),
-                    _ => return Err(error.into()),
-                },
-                Err(error) => return Err(error.into()),
-            };
-            let window = Window { held, range_bytes: FIRST_BYTES, ..Window::default() };
-            let (client, window) = (client.clone(), Mutex::new(window));
-            Ok(S3Reader { client, path, bytes: meta.size, tag: meta.e_tag, window })
-        })
+    pub(super) async fn open(client: Arc<S3Client>, path: Path) -> Result<S3Reader, S3Error> {
+        let range = Some(GetRange::Bounded(0..FIRST_BYTES));
+        let begun = client.s3.get_opts(&path, GetOptions { range, ..GetOptions::default() }).await;
+        let (meta, held) = match begun {
+            Ok(found) => (found.meta.clone(), found.bytes().await?),
+            Err(error @ Error::Generic { .. }) => match client.s3.head(&path).await {
+                // There is no first byte to ask for.
+                Ok(meta) if meta.size == 0 => (meta, Bytes::new()),
+                _ => return Err(error.into()),
+            },
+            Err(error) => return Err(error.into()),
+        };
+        let window = Mutex::new(Window { held, range_bytes: FIRST_BYTES, ..Window::default() });
+        Ok(S3Reader { client, path, bytes: meta.size, tag: meta.e_tag, window })
     }
 
     fn request(&self, range: Range<u64>) -> Ahead {

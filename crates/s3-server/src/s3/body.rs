@@ -177,6 +177,16 @@ impl Sending {
         Sending { bytes_left: bytes, reader: Some(reader), reading: None }
     }
 
+    /// Counts what is sent; goes on to read if that is not all.
+    fn send(&mut self, chunk: Bytes) -> Bytes {
+        self.bytes_left -= chunk.len() as u64;
+        if self.bytes_left == 0 {
+            self.reader = None;
+        }
+        self.read_ahead();
+        chunk
+    }
+
     fn read_ahead(&mut self) {
         if let Some(mut reader) = self.reader.take() {
             let read = move || reader.next_chunk().map(|chunk| (reader, chunk));
@@ -189,16 +199,17 @@ impl Stream for Sending {
     type Item = Result<Bytes, s3s::StdError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(ready) = self.reader.as_mut().and_then(DataReader::take_ready) {
+            return Poll::Ready(Some(Ok(self.send(ready))));
+        }
         self.read_ahead();
         let Some(reading) = self.reading.as_mut() else { return Poll::Ready(None) };
         let read = ready!(Pin::new(reading).poll(context));
         self.reading = None;
         match read {
             Ok(Ok((reader, Some(chunk)))) => {
-                self.bytes_left -= chunk.len() as u64;
-                self.reader = (self.bytes_left > 0).then_some(reader);
-                self.read_ahead();
-                Poll::Ready(Some(Ok(chunk)))
+                self.reader = Some(reader);
+                Poll::Ready(Some(Ok(self.send(chunk))))
             }
             Ok(Ok((_, None))) => Poll::Ready(None),
             Ok(Err(error)) => {

@@ -83,7 +83,8 @@ impl Store {
         self.look(move |snapshot| find(snapshot, &bucket, &key)).await
     }
 
-    /// Looks an object up, has `choose` say which of its bytes to read, and opens them.
+    /// Looks an object up, has `choose` say which of its bytes to read, and opens them. The first of them are read at once: a
+    /// small object is one visit to the disk.
     ///
     /// The object can be read to its end, whatever happens to its key meanwhile.
     pub(crate) async fn open_object<T: Send + 'static, E: From<Failure> + Send + 'static>(
@@ -102,7 +103,8 @@ impl Store {
                 Ok::<_, Failure>((record, first))
             })?;
             let (range, chosen) = choose(&record)?;
-            let reader = DataReader::new(Arc::clone(&files), &record.data, &range, pin);
+            let mut reader = DataReader::new(Arc::clone(&files), &record.data, &range, pin);
+            reader.make_ready().map_err(Failure::from)?;
             Ok((record, chosen, reader))
         })
         .await

@@ -21,6 +21,8 @@ pub(crate) struct DataReader {
     files: Arc<Files>,
     pieces: VecDeque<Piece>,
     open: Option<File>,
+    /// What was read and not asked for yet.
+    ready: Option<Bytes>,
     _pin: PinGuard,
 }
 
@@ -43,11 +45,25 @@ impl DataReader {
             }
             start = end;
         }
-        DataReader { files, pieces, open: None, _pin: pin }
+        DataReader { files, pieces, open: None, ready: None, _pin: pin }
+    }
+
+    /// Reads the first bytes, to be taken without waiting.
+    pub(crate) fn make_ready(&mut self) -> Result<(), StoreError> {
+        self.ready = self.next_chunk()?;
+        Ok(())
+    }
+
+    /// What is ready.
+    pub(crate) fn take_ready(&mut self) -> Option<Bytes> {
+        self.ready.take()
     }
 
     /// The next bytes; none at the end of the range.
     pub(crate) fn next_chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
+        if let Some(ready) = self.ready.take() {
+            return Ok(Some(ready));
+        }
         let Some(piece) = self.pieces.front_mut() else { return Ok(None) };
         let path = self.files.path(piece.number);
         let file_error = |source: io::Error| StoreError::File { path: path.clone(), source };

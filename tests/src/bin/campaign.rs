@@ -6,6 +6,7 @@
 //! target/debug/campaign soak --minutes 120 --seed 1
 //! target/debug/campaign spot
 //! target/debug/campaign mishaps --mib 256
+//! target/debug/campaign commits --iterations 500 --seed 1
 //! ```
 #![forbid(unsafe_code)]
 
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
-use gristmill_tests::{Baseline, Campaign, Cost, Loss, Mishap, Octet, Spot};
+use gristmill_tests::{Baseline, Campaign, Cost, Loss, Mishap, Octet, Spot, commit_on_unreliable_s3};
 
 /// Jobs with faults on a cluster of real processes; the first wrong output ends it
 #[derive(Parser)]
@@ -45,6 +46,18 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Commits to S3 over a connection on which everything happens that can, and masters that are killed
+    Commits {
+        /// How many jobs
+        #[arg(long, default_value_t = 500)]
+        iterations: u64,
+        /// The same seed rolls the same dice
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Number of the first job: to see one again
+        #[arg(long, default_value_t = 0)]
+        first: u64,
+    },
     /// One, half and all task workers vanish at 25, 50, 75 and 95 % of the maps, with map outputs on core workers and where
     /// they were made
     Spot {
@@ -69,10 +82,15 @@ enum Command {
 /// Jobs before the baseline of a soak is taken: each daemon has done everything once.
 const WARM_UP: u64 = 20;
 
+/// In so many commits everything happens at least so often.
+const FIRED_ALL: u64 = 500;
+const FIRED_MIN: u64 = 20;
+
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Kills { iterations, seed, first } => kills(iterations, seed, first),
         Command::Soak { minutes, seed } => soak(Duration::from_secs(minutes * 60), seed),
+        Command::Commits { iterations, seed, first } => commits(iterations, seed, first),
         Command::Spot { seed } => spot(seed),
         Command::Mishaps { mib, rounds, seed } => mishaps(mib, rounds, seed),
     }
@@ -87,6 +105,19 @@ fn kills(iterations: u64, seed: u64, first: u64) -> ExitCode {
     println!("\n{}", campaign.end());
     println!("{iterations} jobs with seed {seed}, 0 differences, in {} s", started.elapsed().as_secs());
     ExitCode::SUCCESS
+}
+
+fn commits(iterations: u64, seed: u64, first: u64) -> ExitCode {
+    let started = Instant::now();
+    let tally = commit_on_unreliable_s3(seed, first, iterations);
+    println!("{tally}");
+    println!("{iterations} jobs with seed {seed}, all right, in {} s", started.elapsed().as_secs());
+    let missing = tally.missing(FIRED_MIN);
+    if iterations < FIRED_ALL || missing.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("less than {FIRED_MIN} times: {}", missing.join(", "));
+    ExitCode::FAILURE
 }
 
 fn soak(time: Duration, seed: u64) -> ExitCode {

@@ -1,6 +1,6 @@
 //! Outputs of one bucket that appear by one decision: from the claim to the tombstone (docs/commit.md).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -8,7 +8,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 
 use super::failure::S3Error;
 use super::layout::{self, Layout};
-use super::objects::{Created, Objects};
+use super::objects::{Created, Objects, Open};
 use super::owner::Owner;
 use super::publication::{AT_ONCE, Answer, Command, Publication, PublicationError};
 use super::records::{self, Claim, Commit, Decision, File, Receipt, Upload, Verdict};
@@ -315,20 +315,14 @@ impl Group {
             records.extend(record?);
         }
         drop(reads);
-        let mut lost: HashMap<(String, String), ()> = HashMap::new();
+        let mut lost: HashSet<(String, String)> = HashSet::new();
         for record in &records {
             if let Some(id) = record.id.as_ref().filter(|id| !committed.contains(id.as_str())) {
-                lost.insert((record.key.clone(), id.clone()), ());
+                lost.insert((record.key.clone(), id.clone()));
             }
         }
-        // Those begun by an attempt that ended before it could note the id: they hold nothing, and stay open for ever.
-        for key in records.iter().filter(|record| record.id.is_none()).map(|record| &record.key) {
-            let open = self.objects.open_uploads(key).await?;
-            let nameless =
-                open.into_iter().filter(|open| open.key == *key && !committed.contains(open.id.as_str()));
-            lost.extend(nameless.map(|open| ((open.key, open.id), ())));
-        }
-        let mut aborts = futures::stream::iter(lost.into_keys())
+        lost.extend(self.unrecorded(&records, &committed).await?);
+        let mut aborts = futures::stream::iter(lost)
             .map(async |(key, id)| self.objects.abort_upload(&key, &id).await)
             .buffer_unordered(AT_ONCE);
         while let Some(aborted) = aborts.next().await {
@@ -337,6 +331,29 @@ impl Group {
         drop(aborts);
         self.objects.delete(paths).await?;
         self.release(&self.outputs).await
+    }
+
+    /// Uploads whose ids nobody noted: of an attempt that ended before it could, or of a client that asked again when no answer
+    /// came, and so has begun two and knows one. They hold nothing, and stay open for ever. Only as long as the output is
+    /// ours: afterwards an open upload is the next job's.
+    async fn unrecorded(
+        &self,
+        records: &[Upload],
+        committed: &HashSet<&str>,
+    ) -> Result<Vec<(String, String)>> {
+        let keys: HashSet<&str> = records.iter().map(|record| record.key.as_str()).collect();
+        let mut found = Vec::new();
+        for output in &self.outputs {
+            let claim = self.record::<Claim>(&layout::claim(output)).await?;
+            if claim.is_none_or(|claim| claim.staging != self.staging) {
+                continue;
+            }
+            let open = self.objects.open_uploads(&format!("{output}/")).await?;
+            let is_ours =
+                |open: &Open| keys.contains(open.key.as_str()) && !committed.contains(open.id.as_str());
+            found.extend(open.into_iter().filter(is_ours).map(|open| (open.key, open.id)));
+        }
+        Ok(found)
     }
 
     /// Gives back the claims on `outputs` that are ours.

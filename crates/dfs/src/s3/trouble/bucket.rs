@@ -32,6 +32,8 @@ pub(super) struct Faults {
     late: u32,
     /// NoSuchUpload of an upload that the same call has completed.
     no_such_upload: u32,
+    /// An upload was begun, no answer came, and the client began another.
+    begun_twice: u32,
 }
 
 impl Faults {
@@ -42,11 +44,13 @@ impl Faults {
         self.own_precondition += other.own_precondition;
         self.late += other.late;
         self.no_such_upload += other.no_such_upload;
+        self.begun_twice += other.begun_twice;
     }
 
     pub(super) fn each_fired(&self) -> bool {
-        let Faults { before, after, conflict, own_precondition, late, no_such_upload } = *self;
-        [before, after, conflict, own_precondition, late, no_such_upload].iter().all(|count| *count >= 20)
+        let Faults { before, after, conflict, own_precondition, late, no_such_upload, begun_twice } = *self;
+        let all = [before, after, conflict, own_precondition, late, no_such_upload, begun_twice];
+        all.iter().all(|count| *count >= 20)
     }
 }
 
@@ -289,6 +293,11 @@ impl Bucket {
                     state.faults.no_such_upload += 1;
                     state.apply(change);
                     Ok(false)
+                }
+                Change::Begin(_) => {
+                    state.faults.begun_twice += 1;
+                    state.apply(change.clone());
+                    Ok(state.apply(change))
                 }
                 _ => Ok(state.apply(change)),
             },

@@ -30,19 +30,19 @@ impl World {
                 self.count("cut off");
                 self.break_stream(at);
                 self.leave(at);
-                self.workers[at].cut_off_until_ms = until_ms;
+                extend(&mut self.workers[at].cut_off_until_ms, until_ms);
             }
             4 => {
                 self.count("mute");
-                self.mute_until_ms[at] = until_ms;
+                extend(&mut self.mute_until_ms[at], until_ms);
             }
             5 => {
                 self.count("deaf");
-                self.deaf_until_ms[at] = until_ms;
+                extend(&mut self.deaf_until_ms[at], until_ms);
             }
             6 => {
                 self.count("worker paused");
-                self.workers[at].stuck_until_ms = until_ms;
+                extend(&mut self.workers[at].stuck_until_ms, until_ms);
             }
             7 => {
                 self.count("slowed");
@@ -52,7 +52,8 @@ impl World {
             8 => self.crash_master(),
             9 => {
                 self.count("master paused");
-                self.master_stuck_until_ms = self.now_ms + self.below(LONGEST_MS / 2);
+                let pause_ms = self.below(LONGEST_MS / 2);
+                extend(&mut self.master_stuck_until_ms, self.now_ms + pause_ms);
             }
             10 => {
                 let step = self.dfs.storage.steps() + self.below(DISK_STEPS);
@@ -142,15 +143,16 @@ impl World {
         }
     }
 
-    /// No more faults: all come back.
+    /// No more faults: pauses and partitions run out, and all come back.
     pub(crate) fn calm(&mut self) {
         self.quiet = true;
         self.dfs.storage.set_fault(None);
-        (self.dfs.skew_ms, self.master_stuck_until_ms) = (0, 0);
-        for at in 0..self.workers.len() {
-            let worker = &mut self.workers[at];
-            (worker.cut_off_until_ms, worker.stuck_until_ms, worker.slowness) = (0, 0, 1);
-            (self.mute_until_ms[at], self.deaf_until_ms[at]) = (0, 0);
-        }
+        self.dfs.skew_ms = 0;
+        self.workers.iter_mut().for_each(|worker| worker.slowness = 1);
     }
+}
+
+/// A pause or partition never ends earlier because of another: what waits for its end stays in order.
+fn extend(until_ms: &mut u64, later_ms: u64) {
+    *until_ms = later_ms.max(*until_ms);
 }

@@ -328,11 +328,11 @@ impl World {
     fn arrive(&mut self, order: Happening) {
         match order {
             Happening::Order(at, session, order) => {
-                if self.workers[at].session == Some(session) && self.hears(at) {
+                if self.workers[at].session == Some(session) {
                     self.obey(at, *order);
                 }
             }
-            Happening::BlockOrder(at, stream, order) if self.hears(at) => {
+            Happening::BlockOrder(at, stream, order) => {
                 self.obey_blocks(at, stream, order.map(|order| *order));
             }
             Happening::Fenced(at, stream) if self.dfs.nodes[at].stream == Some(stream) => {
@@ -342,13 +342,13 @@ impl World {
         }
     }
 
-    /// Until when a paused process leaves this alone.
+    /// Until when a paused process leaves this alone, or a partition keeps it from its end of the stream.
     fn held_until_ms(&self, happening: &Happening) -> Option<u64> {
         let until_ms = match happening {
-            Happening::Order(at, ..)
-            | Happening::BlockOrder(at, ..)
-            | Happening::Fenced(at, _)
-            | Happening::ReadPage(at, ..) => self.workers[*at].stuck_until_ms,
+            Happening::Order(at, ..) | Happening::BlockOrder(at, ..) | Happening::Fenced(at, _) => {
+                self.workers[*at].stuck_until_ms.max(self.deaf_until_ms[*at])
+            }
+            Happening::ReadPage(at, ..) => self.workers[*at].stuck_until_ms,
             Happening::Tick
             | Happening::Told(..)
             | Happening::Broken(_)

@@ -62,6 +62,7 @@ impl World {
         let dice = self.below(u64::MAX);
         self.dfs.lose_power(dice);
         self.open.clear();
+        self.welcomed.clear();
         self.outputs.clear();
         self.master_stuck_until_ms = 0;
         for worker in &mut self.workers {
@@ -231,9 +232,20 @@ impl World {
         if matches!(order, Command::RefuseWorker { .. }) {
             self.open.remove(&session);
         }
+        if let Command::Welcome { worker, .. } = &order {
+            self.replace_stream(worker.0, session);
+        }
         if let Some(at) = self.workers.iter().position(|worker| worker.session == Some(session)) {
             self.send(at, session, false, Happening::Order(at, session, Box::new(order)));
         }
+    }
+
+    /// A worker has one stream: the one before it ends, at both ends. It may be the later one that came first.
+    fn replace_stream(&mut self, worker: u64, session: u64) {
+        let former = self.welcomed.insert(worker, session).filter(|former| *former != session);
+        let Some(former) = former.filter(|former| self.open.remove(former)) else { return };
+        let ended = self.workers.iter_mut().find(|worker| worker.session == Some(former));
+        ended.into_iter().for_each(|worker| worker.session = None);
     }
 
     pub(crate) fn state(&self, job: JobId) -> Option<State> {

@@ -77,6 +77,8 @@ pub(crate) struct World {
     pub(crate) sessions: u64,
     /// Streams that the core knows and has not refused.
     pub(crate) open: BTreeSet<u64>,
+    /// The stream of each worker that the core has welcomed last.
+    pub(crate) welcomed: BTreeMap<u64, u64>,
     /// When the last message of a stream arrives: (stream, to the master).
     last_ms: BTreeMap<(u64, bool), u64>,
     pub(crate) driver: Driver,
@@ -113,6 +115,7 @@ impl World {
             deaf_until_ms: Vec::new(),
             sessions: 0,
             open: BTreeSet::new(),
+            welcomed: BTreeMap::new(),
             last_ms: BTreeMap::new(),
             driver: Driver::default(),
             writers: BTreeMap::new(),

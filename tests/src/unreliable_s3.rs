@@ -38,6 +38,9 @@ struct Worlds {
     of_buckets: Mutex<HashMap<String, Arc<Mutex<World>>>>,
 }
 
+/// Removes a key of the bucket.
+type Removal = Box<dyn Fn(&str) + Send>;
+
 /// What happens to the requests of one bucket.
 struct World {
     dice: Dice,
@@ -47,8 +50,8 @@ struct World {
     kill: Option<KillPoint>,
     /// Nothing passes: a master is about to be killed.
     is_halted: bool,
-    /// Removes what a conditional put would meet.
-    overwrite: Option<Box<dyn Fn(&str) + Send>>,
+    /// Of what a conditional put would meet.
+    overwrite: Option<Removal>,
     late: Vec<Message>,
     verdict: Option<Verdict>,
     fired: BTreeMap<S3Fault, u64>,

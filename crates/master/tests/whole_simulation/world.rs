@@ -330,10 +330,8 @@ impl World {
     /// Something arrives at a worker.
     fn arrive(&mut self, order: Happening) {
         match order {
-            Happening::Order(at, session, order) => {
-                if self.workers[at].session == Some(session) {
-                    self.obey(at, *order);
-                }
+            Happening::Order(at, session, order) if self.workers[at].session == Some(session) => {
+                self.obey(at, *order);
             }
             Happening::BlockOrder(at, stream, order) => {
                 self.obey_blocks(at, stream, order.map(|order| *order));

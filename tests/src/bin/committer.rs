@@ -85,8 +85,7 @@ fn prepare(output: &Uri, seed: u64) -> Fallible<()> {
     let files = bucket.file_system()?;
     files.make_directory(&bucket, false)?;
     for former in 0..Dice::new(seed).below(3) {
-        let mut file =
-            files.create(&output.join(&format!("part-old-{former}")), &CreateOptions::default())?;
+        let mut file = files.create(&output.join(format!("part-old-{former}")), &CreateOptions::default())?;
         file.write_all(b"former")?;
         file.finish()?;
     }

@@ -55,6 +55,9 @@ fn job(args: &Unruly, plan: &mut Plan) {
 /// Far more than is kept of what an attempt prints.
 const PRINTED_BYTES: usize = 300 << 20;
 
+/// Four times more than an attempt may have, and not so many that the program dies of them before it is ended.
+const CROWD: u32 = 4096;
+
 impl Fault {
     fn happen(self) {
         match self {
@@ -93,13 +96,18 @@ impl Fault {
                 }
             }
             // As what doubles itself would, but small: threads that sleep, until somebody ends them.
-            Fault::Crowd => loop {
-                let sleeper = std::thread::Builder::new().stack_size(16 << 10);
-                match sleeper.spawn(|| std::thread::sleep(Duration::from_secs(600))) {
-                    Ok(_) => {}
-                    Err(_) => std::thread::sleep(Duration::from_millis(10)),
+            Fault::Crowd => {
+                let sleep = || std::thread::sleep(Duration::from_secs(600));
+                let mut sleepers = 0;
+                while sleepers < CROWD {
+                    let sleeper = std::thread::Builder::new().stack_size(16 << 10);
+                    match sleeper.spawn(sleep) {
+                        Ok(_) => sleepers += 1,
+                        Err(_) => std::thread::sleep(Duration::from_millis(10)),
+                    }
                 }
-            },
+                sleep();
+            }
             // What an attempt sees of the world: its environment, its descriptors, its place.
             Fault::LookAround => {
                 for (name, value) in std::env::vars_os() {

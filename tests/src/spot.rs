@@ -54,22 +54,20 @@ pub struct Cost {
     /// Maps that were done when the workers went, of how many.
     done: u64,
     maps: u64,
-    /// Map attempts that were lost while they ran.
-    lost_running: u64,
-    /// Maps that were done and ran again.
-    pub again: u64,
+    /// Map attempts that were lost, while they ran or when they were done: each ran again. A worker that vanishes runs one.
+    again: u64,
     /// Bytes of map outputs that were given to core workers.
     given_bytes: u64,
 }
 
 impl Cost {
     /// The head of the table.
-    pub const HEAD: &'static str = "| map outputs | task workers lost | maps done then | lost while running | done and run again | given to core workers | wall |\n|---|---|---|---|---|---|---|";
+    pub const HEAD: &'static str = "| map outputs | task workers lost | maps done then | maps run again | given to core workers | wall |\n|---|---|---|---|---|---|";
 }
 
 impl fmt::Display for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Cost { loss, wall, done, maps, lost_running, again, given_bytes } = self;
+        let Cost { loss, wall, done, maps, again, given_bytes } = self;
         let moment = match loss.lost {
             0 => "-".to_owned(),
             _ => format!("{done} of {maps} ({} %)", loss.percent),
@@ -77,7 +75,7 @@ impl fmt::Display for Cost {
         let (lost, seconds, kib) = (loss.lost, wall.as_secs_f64(), given_bytes >> 10);
         write!(
             f,
-            "| {} | {lost} of {TASK_WORKERS} | {moment} | {lost_running} | {again} | {kib} KiB | {seconds:.1} s |",
+            "| {} | {lost} of {TASK_WORKERS} | {moment} | {again} | {kib} KiB | {seconds:.1} s |",
             loss.shuffle
         )
     }
@@ -145,10 +143,7 @@ impl Spot {
         let maps = status["stages"][0]["tasks"].as_u64().expect("a number");
         let tasks: Vec<Value> = job.tasks().into_iter().filter(|task| task["stage"] == 0).collect();
         let attempts = |task: &Value| task["attempts"].as_array().expect("a list").clone();
-        let all: Vec<Value> = tasks.iter().flat_map(attempts).collect();
-        let lost_running = status["stages"][0]["lost_attempts"].as_u64().expect("a number");
-        // Every attempt has won, was lost while it ran, or had won and was lost.
-        let again = (all.len() as u64).saturating_sub(maps + lost_running);
+        let again = status["stages"][0]["lost_attempts"].as_u64().expect("a number");
         let core = self.cluster.worker_number(0);
         let elsewhere = tasks
             .iter()
@@ -156,6 +151,6 @@ impl Spot {
             .filter(|attempts| attempts.last().is_some_and(|winner| winner["worker"].as_u64() != Some(core)));
         let mean = status["report"]["shuffled_bytes"].as_u64().unwrap_or(0) / maps.max(1);
         let given_bytes = if loss.shuffle == "core" { elsewhere.count() as u64 * mean } else { 0 };
-        Cost { loss, wall, done, maps, lost_running, again, given_bytes }
+        Cost { loss, wall, done, maps, again, given_bytes }
     }
 }

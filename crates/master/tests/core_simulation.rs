@@ -5,6 +5,8 @@
 //!
 //! `CORE_TOLD=1` tells all that happens; `GRISTMILL_SEEDS=from..to` runs these seeds.
 
+#[path = "core_simulation/dice.rs"]
+mod dice;
 #[path = "core_simulation/large.rs"]
 mod large;
 #[path = "core_simulation/mischief.rs"]

@@ -9,6 +9,8 @@
 mod attendance;
 #[path = "whole_simulation/dfs.rs"]
 mod dfs;
+#[path = "core_simulation/dice.rs"]
+mod dice;
 #[path = "../../dfs/tests/blocks_simulation/disk.rs"]
 mod disk;
 #[path = "whole_simulation/driver.rs"]

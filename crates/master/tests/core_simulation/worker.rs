@@ -383,3 +383,20 @@ impl World {
         worker.known.retain(|shuffle, _| shuffle.0 != job);
     }
 }
+
+/// The stream that an order is for.
+pub(crate) fn stream_of(order: &Command) -> u64 {
+    match order {
+        Command::Welcome { session, .. }
+        | Command::RefuseWorker { session, .. }
+        | Command::StartJob { session, .. }
+        | Command::Launch { session, .. }
+        | Command::Kill { session, .. }
+        | Command::Outputs { session, .. }
+        | Command::Accept { session, .. }
+        | Command::DropOutput { session, .. }
+        | Command::EndJob { session, .. }
+        | Command::Drain { session, .. } => session.0,
+        other => panic!("{other:?} is no order"),
+    }
+}

@@ -9,9 +9,10 @@ use gristmill_proto::job::JobSpec;
 use gristmill_proto::job::job_status::State;
 use gristmill_proto::job_record::{Record, record};
 
+use crate::dice::Dice;
 use crate::plans::{self, Readings};
 use crate::store::Store;
-use crate::worker::Worker;
+use crate::worker::{Worker, stream_of};
 
 #[derive(Clone, Debug)]
 pub(crate) enum Happening {
@@ -29,7 +30,7 @@ pub(crate) enum Happening {
 
 pub(crate) struct World {
     pub(crate) seed: u64,
-    dice: u64,
+    dice: Dice,
     pub(crate) now_ms: u64,
     queue: BTreeMap<(u64, u64), Happening>,
     queued: u64,
@@ -66,7 +67,7 @@ impl World {
     pub(crate) fn new(seed: u64) -> World {
         let mut world = World {
             seed,
-            dice: seed,
+            dice: Dice::new(seed),
             now_ms: 1,
             queue: BTreeMap::new(),
             queued: 0,
@@ -129,10 +130,7 @@ impl World {
 
     /// A number below `end`.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.dice = self.dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.dice ^ (self.dice >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % end
+        self.dice.below(end)
     }
 
     pub(crate) fn chance(&mut self, permille: u64) -> bool {
@@ -362,19 +360,7 @@ impl World {
     }
 
     fn order(&mut self, order: Command) {
-        let session = match &order {
-            Command::Welcome { session, .. }
-            | Command::RefuseWorker { session, .. }
-            | Command::StartJob { session, .. }
-            | Command::Launch { session, .. }
-            | Command::Kill { session, .. }
-            | Command::Outputs { session, .. }
-            | Command::Accept { session, .. }
-            | Command::DropOutput { session, .. }
-            | Command::EndJob { session, .. }
-            | Command::Drain { session, .. } => session.0,
-            other => panic!("seed {}: {other:?} is no order", self.seed),
-        };
+        let session = stream_of(&order);
         assert!(self.open.contains(&session), "seed {}: {order:?} is for no open stream", self.seed);
         if matches!(order, Command::RefuseWorker { .. }) {
             self.open.remove(&session);

@@ -9,6 +9,7 @@ use gristmill_proto::job::job_status::State;
 
 use crate::dfs::LEASE_MS;
 use crate::publisher::Work;
+use crate::worker::stream_of;
 use crate::world::{Happening, World};
 
 /// Blocks that the block side is told to expect in one tick, after a start.
@@ -215,19 +216,7 @@ impl World {
     }
 
     fn order(&mut self, order: Command) {
-        let session = match &order {
-            Command::Welcome { session, .. }
-            | Command::RefuseWorker { session, .. }
-            | Command::StartJob { session, .. }
-            | Command::Launch { session, .. }
-            | Command::Kill { session, .. }
-            | Command::Outputs { session, .. }
-            | Command::Accept { session, .. }
-            | Command::DropOutput { session, .. }
-            | Command::EndJob { session, .. }
-            | Command::Drain { session, .. } => session.0,
-            other => panic!("{other:?} is no order"),
-        };
+        let session = stream_of(&order);
         assert!(self.open.contains(&session), "{order:?} is for no open stream");
         if matches!(order, Command::RefuseWorker { .. }) {
             self.open.remove(&session);

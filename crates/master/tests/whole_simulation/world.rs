@@ -11,6 +11,7 @@ use gristmill_proto::namespace::answer::Outcome;
 
 use crate::attendance::{Notice, Page};
 use crate::dfs::{Dfs, Node};
+use crate::dice::Dice;
 use crate::driver::Driver;
 use crate::oracle::Oracle;
 use crate::plans::Readings;
@@ -58,7 +59,7 @@ pub(crate) enum Happening {
 
 pub(crate) struct World {
     pub(crate) seed: u64,
-    dice: u64,
+    dice: Dice,
     pub(crate) now_ms: u64,
     queue: BTreeMap<(u64, u64), Happening>,
     queued: u64,
@@ -100,7 +101,7 @@ impl World {
     pub(crate) fn new(seed: u64) -> World {
         let mut world = World {
             seed,
-            dice: seed,
+            dice: Dice::new(seed),
             now_ms: 1,
             queue: BTreeMap::new(),
             queued: 0,
@@ -158,10 +159,7 @@ impl World {
 
     /// A number below `end`.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.dice = self.dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.dice ^ (self.dice >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % end
+        self.dice.below(end)
     }
 
     pub(crate) fn chance(&mut self, permille: u64) -> bool {

@@ -1,7 +1,7 @@
 //! A file that is nowhere but in memory.
 
 use gristmill_dataflow::split::FileRange;
-use gristmill_dfs::{ReadAt, Uri};
+use gristmill_dfs::{ReadAt, Stamp, Uri};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ impl HeldFile {
 
     fn range_of(&self, name: &str, range: Range<u64>) -> FileRange {
         let uri = Uri::parse(name).expect("a path");
-        FileRange { uri, start: range.start, end: range.end, file_bytes: self.bytes() }
+        FileRange { uri, start: range.start, end: range.end, file_bytes: self.bytes(), stamp: Stamp::UNKNOWN }
     }
 }
 

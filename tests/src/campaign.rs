@@ -25,12 +25,12 @@ use crate::text::{Dice, distinct_words};
 /// How long a job may take to come to a phase, or to its end: it means that it hangs.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Two core workers with all blocks each, and a task worker: whoever is killed takes no block along for good.
-const CORE_WORKERS: usize = 2;
+pub(crate) const CORE_WORKERS: usize = 2;
 const TASK_WORKERS: usize = 1;
 /// Different words, so that a task's combine table is full before the task has read all: with 24 MiB it takes less than
 /// 120,000 of 16 letters, and a split of 2 MiB holds 123,000. There is a split for each slot.
 const WORDS: u64 = 370_000;
-const ARGS: [&str; 6] = ["--reducers", "2", "--split-size", "2MiB", "--memory", "24MiB"];
+pub(crate) const ARGS: [&str; 6] = ["--reducers", "2", "--split-size", "2MiB", "--memory", "24MiB"];
 /// A fault's own failures must not fail the job: the bound on failures has stories of its own.
 const ATTEMPTS_MAX: &str = "50";
 /// For attempts that are paused: they are to be given up soon.
@@ -41,11 +41,11 @@ const SPELL_MAX_MS: usize = 3_000;
 
 /// A cluster on which faults are tried out.
 pub struct Campaign {
-    cluster: Cluster,
+    pub(crate) cluster: Cluster,
     gates: TempDir,
     seed: u64,
-    expected: Output,
-    tally: Tally,
+    pub(crate) expected: Output,
+    pub(crate) tally: Tally,
 }
 
 /// A job that stands in the phase of its fault.
@@ -121,6 +121,11 @@ impl Campaign {
         held.open();
         self.tally.ended_daemons += self.cluster.revive();
         self.is_right(scenario, held);
+        self.hear_the_dead();
+    }
+
+    /// Reads what daemons have said that ended meanwhile.
+    pub(crate) fn hear_the_dead(&mut self) {
         for ended in self.cluster.take_ended() {
             self.tally.hear(&ended);
         }
@@ -139,11 +144,7 @@ impl Campaign {
 
     /// A job that has come to the phase, and goes no further.
     fn hold(&mut self, dice: &mut Dice, scenario: Scenario) -> Held {
-        for entry in fs::read_dir(self.gates.path()).expect("our directory") {
-            remove(&entry.expect("an entry").path());
-        }
-        let gate = self.gates.path().join(scenario.phase.gate());
-        fs::write(&gate, "").expect("a gate");
+        let gate = self.shut(scenario.phase.gate());
         let id = id_of(dice);
         let output = format!("/out-{id}");
         let uri = format!("dfs://{output}");
@@ -164,26 +165,39 @@ impl Campaign {
         held
     }
 
-    /// The attempt says by its mark that it is there, and is a child of one of our workers.
+    /// Shuts a gate, the only one. Returns its file.
+    pub(crate) fn shut(&self, gate: &str) -> PathBuf {
+        for entry in fs::read_dir(self.gates.path()).expect("our directory") {
+            remove(&entry.expect("an entry").path());
+        }
+        let gate = self.gates.path().join(gate);
+        fs::write(&gate, "").expect("a gate");
+        gate
+    }
+
+    /// Attempts that say by their marks that they stand before this gate, and the workers that they are children of.
+    pub(crate) fn held_attempts(&self, gate: &str) -> Vec<(usize, Process)> {
+        let prefix = format!("{gate}.");
+        let entries = fs::read_dir(self.gates.path()).expect("our directory");
+        let marks = entries.map(|entry| entry.expect("an entry").file_name());
+        let pids = marks.filter_map(|name| name.to_str()?.strip_prefix(&prefix)?.parse::<u32>().ok());
+        let of_ours = |attempt: Process| {
+            let parent = attempt.parent()?;
+            let mut workers = 0..self.cluster.worker_count();
+            Some((workers.find(|index| self.cluster.worker_id(*index) == parent)?, attempt))
+        };
+        pids.map(Process::of).filter_map(of_ours).collect()
+    }
+
     fn wait_for_an_attempt(&self, held: &mut Held, phase: Phase) {
-        let prefix = format!("{}.", phase.gate());
         patiently_for(PATIENCE, &format!("an attempt to be held in {phase}"), || {
             held.is_driven();
-            let entries = fs::read_dir(self.gates.path()).expect("our directory");
-            let marks = entries.map(|entry| entry.expect("an entry").file_name());
-            let pids = marks.filter_map(|name| name.to_str()?.strip_prefix(&prefix)?.parse::<u32>().ok());
-            for attempt in pids.map(Process::of) {
-                let Some(parent) = attempt.parent() else { continue };
-                let workers = 0..self.cluster.worker_count();
-                if let Some(worker) =
-                    workers.into_iter().find(|index| self.cluster.worker_id(*index) == parent)
-                {
-                    held.mark = self.gates.path().join(format!("{prefix}{}", attempt.id()));
-                    (held.attempt, held.worker) = (Some(attempt), worker);
-                    return true;
-                }
-            }
-            false
+            let Some((worker, attempt)) = self.held_attempts(phase.gate()).into_iter().next() else {
+                return false;
+            };
+            held.mark = self.gates.path().join(format!("{}.{}", phase.gate(), attempt.id()));
+            (held.attempt, held.worker) = (Some(attempt), worker);
+            true
         });
     }
 

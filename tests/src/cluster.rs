@@ -159,6 +159,16 @@ impl Cluster {
         self.workers[index].as_ref().expect("the worker runs").id()
     }
 
+    /// What a worker has said in this life.
+    pub fn said_by_worker(&self, index: usize) -> String {
+        self.workers[index].as_ref().expect("the worker runs").said()
+    }
+
+    /// What the master has said in this life.
+    pub fn said_by_master(&self) -> String {
+        self.master.as_ref().expect("the master runs").said()
+    }
+
     /// The worker's data directory.
     pub fn worker_dir(&self, index: usize) -> PathBuf {
         self.path(&format!("worker-{index}"))

@@ -173,6 +173,37 @@ impl ContainerCluster<'_> {
         docker(&["network", "connect", "--alias", role, &self.network(), &self.container(role)]);
     }
 
+    /// Makes the link of a member so slow, in both directions, until [`ContainerCluster::quicken`].
+    #[track_caller]
+    pub fn slow_down(&self, role: &str, kbit_per_s: u32) {
+        let rate = format!("{kbit_per_s}kbit");
+        // What waits longer than the latency is dropped, as by a router.
+        let shape = ["root", "tbf", "rate", &rate, "burst", "16kb", "latency", "500ms"];
+        self.shape_link(role, "add", &shape);
+    }
+
+    /// Its link is as quick as those of others again.
+    #[track_caller]
+    pub fn quicken(&self, role: &str) {
+        self.shape_link(role, "del", &["root"]);
+    }
+
+    /// `tc qdisc` on both ends of a member's link.
+    #[track_caller]
+    fn shape_link(&self, role: &str, action: &str, shape: &[&str]) {
+        let pid = docker(&["inspect", "--format", "{{.State.Pid}}", &self.container(role)]);
+        let inside = |program: &str| Program::at("nsenter").args(["-t", pid.trim(), "-n", program]);
+        // As in `5: eth0@if6: <BROADCAST,...`: 6 is the number of the other end, here.
+        let told = inside("ip").args(["-o", "link", "show", "eth0"]).run().succeeded().stdout;
+        let number = told.split("@if").nth(1).and_then(|rest| rest.split(':').next()).expect("a link");
+        let links = Program::at("ip").args(["-o", "link"]).run().succeeded().stdout;
+        let link =
+            links.lines().find_map(|line| line.strip_prefix(&format!("{number}: "))).expect("its other end");
+        let outside = link.split(['@', ':']).next().expect("a name");
+        inside("tc").args(["qdisc", action, "dev", "eth0"]).args(shape).run().succeeded();
+        Program::at("tc").args(["qdisc", action, "dev", outside]).args(shape).run().succeeded();
+    }
+
     /// Makes a small volume, in memory, for a member that is still to come.
     #[track_caller]
     pub fn prepare_small_volume(&self, role: &str, mib: u32) {

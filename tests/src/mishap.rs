@@ -22,14 +22,16 @@ use crate::text::corpus;
 
 const WORKERS: usize = 8;
 /// A job may take so long: it means that it hangs.
-const PATIENCE: Duration = Duration::from_secs(1200);
-const ARGS: [&str; 2] = ["--reducers", "8"];
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1200);
+pub(crate) const ARGS: [&str; 2] = ["--reducers", "8"];
 /// Maps for each worker.
 const WAVES: usize = 5;
 /// The slow worker's part of its fair share of the processors, in percent.
 const SLOW_PERCENT: u32 = 10;
 /// The system counts processor time in these.
 const TICK: Duration = Duration::from_millis(10);
+/// Between looks at the job, or for new attempts: each takes processor time that the job should have.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What happens to one of eight workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,9 +64,9 @@ impl fmt::Display for Mishap {
 
 /// A cluster of eight workers with a slot each, and a text.
 pub struct Octet {
-    cluster: Cluster,
-    expected: Output,
-    split_size: String,
+    pub(crate) cluster: Cluster,
+    pub(crate) expected: Output,
+    pub(crate) split_size: String,
     jobs: u32,
 }
 
@@ -104,6 +106,7 @@ impl Octet {
             Mishap::None => wait(),
             Mishap::Killed => {
                 patiently_for(PATIENCE, "half of the maps", || {
+                    thread::sleep(LOOK_INTERVAL);
                     let maps = &job.status()["stages"][0];
                     let count = |what: &str| maps[what].as_u64().expect("a number");
                     count("done") * 2 >= count("tasks")
@@ -144,13 +147,17 @@ fn slow_down(worker: u32, is_done: &AtomicBool) -> u32 {
     let cores = thread::available_parallelism().expect("Linux tells").get() as u32;
     let mut stops = 0;
     let mut known: Vec<(Process, Instant)> = Vec::new();
+    let mut looked: Option<Instant> = None;
     while !is_done.load(Ordering::Relaxed) {
-        let attempts = children_of(worker);
-        known.retain(|(process, _)| attempts.contains(&process.id()));
-        for id in attempts {
-            if known.iter().all(|(process, _)| process.id() != id) {
-                known.push((Process::of(id), Instant::now()));
+        if looked.is_none_or(|looked| looked.elapsed() >= LOOK_INTERVAL) {
+            let attempts = children_of(worker);
+            known.retain(|(process, _)| attempts.contains(&process.id()));
+            for id in attempts {
+                if known.iter().all(|(process, _)| process.id() != id) {
+                    known.push((Process::of(id), Instant::now()));
+                }
             }
+            looked = Some(Instant::now());
         }
         for (process, seen) in &known {
             let share = seen.elapsed() * cores / WORKERS as u32;

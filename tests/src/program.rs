@@ -63,6 +63,12 @@ impl Program {
         self
     }
 
+    /// Reading from there.
+    pub fn stdin(mut self, from: impl Into<Stdio>) -> Self {
+        self.command.stdin(from);
+        self
+    }
+
     /// Runs it to its end.
     pub fn run(self) -> Ended {
         self.start().end()

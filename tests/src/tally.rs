@@ -30,6 +30,11 @@ const RARE_PATHS: [(&str, &str); 20] = [
     ("no descriptor for a connection", "cannot accept a connection"),
 ];
 
+/// No daemon says it: the job does.
+pub(crate) const ANOTHER_OUTPUT: &str = "a map that ran again gave another output";
+/// What no fault from outside leads to for certain (docs/reliability.md says why).
+const BY_CHANCE: &str = "a notice for an earlier master dropped";
+
 /// The sums of a campaign.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -58,6 +63,20 @@ impl Tally {
                 }
             }
         }
+    }
+
+    /// A rare path was taken that no daemon speaks of.
+    pub(crate) fn note(&mut self, path: &'static str) {
+        *self.rare.entry(path).or_default() += 1;
+    }
+
+    fn paths() -> impl Iterator<Item = &'static str> {
+        RARE_PATHS.into_iter().map(|(path, _)| path).chain([ANOTHER_OUTPUT])
+    }
+
+    /// Rare paths that were not taken, and should have been.
+    pub fn missing(&self) -> Vec<&'static str> {
+        Tally::paths().filter(|path| *path != BY_CHANCE && !self.rare.contains_key(path)).collect()
     }
 
     /// All faults together.
@@ -103,7 +122,7 @@ impl fmt::Display for Tally {
             self.ended_daemons
         )?;
         writeln!(f, "| rare path | times |\n|---|---|")?;
-        for (path, _) in RARE_PATHS {
+        for path in Tally::paths() {
             writeln!(f, "| {path} | {} |", self.rare.get(path).copied().unwrap_or(0))?;
         }
         Ok(())

@@ -42,7 +42,8 @@ fn a_program_that_its_containers_memory_does_not_hold_is_named_and_the_daemons_l
     let job =
         cluster.submit("unruly", &["--fault", "hoard", "--output", "dfs:///hoard", "--max-attempts", "2"]);
     let reason = job.failed();
-    assert!(reason.contains(SENTENCE) && reason.contains("s0-t00000-a1"), "{reason}");
+    let tasks = job.command("tasks").arg("--json").run().stdout;
+    assert!(reason.contains(SENTENCE) && reason.contains("s0-t00000-a1"), "{reason}\n{tasks}");
     assert_eq!(started(), before, "neither daemon has ended");
     cluster.terminate();
     place.nothing_is_left();

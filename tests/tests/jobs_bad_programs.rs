@@ -6,7 +6,11 @@ use std::path::Path;
 use gristmill_tests::{Cluster, ClusterOptions, Job, path_of, patiently, processes_of, submit_raw};
 
 fn cluster() -> Cluster {
-    let cluster = Cluster::with(ClusterOptions { workers: 1, slots: 2, ..Default::default() });
+    cluster_with(vec![])
+}
+
+fn cluster_with(worker_args: Vec<&'static str>) -> Cluster {
+    let cluster = Cluster::with(ClusterOptions { workers: 1, slots: 2, worker_args, ..Default::default() });
     cluster.wait_for_all_slots();
     cluster
 }
@@ -121,15 +125,19 @@ fn gigabytes_of_output_cost_a_bounded_file() {
 }
 
 #[test]
+fn a_program_that_fills_the_disk_is_ended_at_the_share_of_its_job() {
+    let cluster = cluster_with(vec!["--job-disk-mib=64"]);
+    let worker = cluster.worker_id(0);
+    let reason = unruly(&cluster, "flood").failed();
+    has(&reason, &["s0-t00000", "scratch", "its limit is 64 MiB", "--job-disk-mib"]);
+    let left = bytes_below(&cluster.worker_dir(0).join("scratch/attempts"));
+    assert_eq!(left, 0, "what it wrote is gone");
+    lives_on(&cluster, worker);
+}
+
+#[test]
 fn a_program_that_takes_all_memory_is_ended_at_its_limit_and_gets_more_once() {
-    let options = ClusterOptions {
-        workers: 1,
-        slots: 2,
-        worker_args: vec!["--memory=256MiB"],
-        ..ClusterOptions::default()
-    };
-    let cluster = Cluster::with(options);
-    cluster.wait_for_all_slots();
+    let cluster = cluster_with(vec!["--memory=256MiB"]);
     let worker = cluster.worker_id(0);
     let job =
         cluster.submit("unruly", &["--fault", "hoard", "--output", "dfs:///hoard", "--max-attempts", "9"]);

@@ -59,6 +59,9 @@ pub(crate) fn run(options: &TransferOptions) -> Outcome<()> {
     for _ in 0..options.rounds {
         times.local_write.push(timed(|| write_local(&local, &piece, options.mib))?);
         times.write.push(timed(|| write(&near, 1, &piece, options.mib))?);
+    }
+    // Not between writes: after each of them the worker removes what the one before has written.
+    for _ in 0..options.rounds {
         let before = cpu()?;
         times.local_read.push(timed(|| drain(File::open(&local)?, bytes))?);
         let between = cpu()?;

@@ -31,7 +31,8 @@ impl FromStr for ByteSize {
         });
         let number: f64 = number.parse().map_err(|_| SizeError)?;
         let bytes = number * factor.ok_or(SizeError)?.1 as f64;
-        if bytes.is_finite() && bytes < u64::MAX as f64 { Ok(ByteSize(bytes as u64)) } else { Err(SizeError) }
+        // The largest is shown as the next power of two, which is one more: that is read as the largest.
+        if bytes <= u64::MAX as f64 { Ok(ByteSize(bytes as u64)) } else { Err(SizeError) }
     }
 }
 
@@ -71,6 +72,7 @@ mod tests {
             ("64 M", 64 << 20),
             ("1.5GiB", 3 << 29),
             ("2k", 2048),
+            ("16777216.0 TiB", u64::MAX),
         ] {
             assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
         }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gristmill_process::sentence;
+use gristmill_process::{sentence, spawn};
 
 use crate::care::{Care, Order};
 use crate::error::ClusterError;
@@ -132,7 +132,7 @@ impl Registry {
         let mut custodian = Command::new(&cluster.spec.program);
         custodian.args(["cluster", "custodian", name]).env(NEW_SESSION_VARIABLE, "1");
         custodian.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = custodian.spawn().map_err(failed)?;
+        let child = spawn(&mut custodian).map_err(failed)?;
         cluster.custodian = ProcessId::of(child.id()).map_err(failed)?;
         cluster.write()
     }

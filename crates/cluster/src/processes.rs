@@ -14,6 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use gristmill_process::spawn;
 use rustix::process::Signal;
 
 pub use process::ProcessId;
@@ -168,7 +169,7 @@ impl Processes {
         // No directory of the user's is kept from being removed.
         daemon.current_dir("/").stdin(Stdio::null());
         daemon.stdout(log.try_clone().map_err(failed)?).stderr(log);
-        let child = daemon.spawn().map_err(failed)?;
+        let child = spawn(&mut daemon).map_err(failed)?;
         let pid = child.id();
         self.children.push(child);
         // If it has ended already, the next look says so.

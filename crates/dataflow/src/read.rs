@@ -16,7 +16,8 @@ pub use sequence::{SequenceReader, SequenceRecord};
 
 use crate::compression::Compression;
 use crate::run_file::RunError;
-use gristmill_dfs::{OpenError, Uri, UriError};
+use crate::split::FileRange;
+use gristmill_dfs::{OpenError, ReadAt, Uri, UriError};
 use std::io;
 use thiserror::Error;
 
@@ -49,6 +50,12 @@ pub enum ReadError {
         listed_bytes: u64,
         /// Length now.
         found_bytes: u64,
+    },
+    /// The file has the length of the one that was listed, and is another.
+    #[error("{uri} changed while the job ran: it was written anew")]
+    Rewritten {
+        /// The file.
+        uri: Uri,
     },
     /// A record does not fit in memory.
     #[error(
@@ -155,7 +162,11 @@ impl ReadError {
     /// Whether the file's content is what is wrong: reading it again would not help, and leaving out the rest might.
     pub fn is_of_the_file(&self) -> bool {
         match self {
-            Self::Uri(_) | Self::Open(_) | Self::Io { .. } | Self::Changed { .. } => false,
+            Self::Uri(_)
+            | Self::Open(_)
+            | Self::Io { .. }
+            | Self::Changed { .. }
+            | Self::Rewritten { .. } => false,
             Self::RecordTooLarge { .. }
             | Self::ShortRecord { .. }
             | Self::Truncated { .. }
@@ -166,4 +177,13 @@ impl ReadError {
             | Self::Sequence(_) => true,
         }
     }
+}
+
+/// That a file is still the one that was listed.
+pub fn check_unchanged(range: &FileRange, file: &dyn ReadAt) -> Result<(), ReadError> {
+    let (uri, listed_bytes, found_bytes) = (range.uri.clone(), range.file_bytes, file.bytes());
+    if listed_bytes != found_bytes {
+        return Err(ReadError::Changed { uri, listed_bytes, found_bytes });
+    }
+    if range.stamp.may_be(file.stamp()) { Ok(()) } else { Err(ReadError::Rewritten { uri }) }
 }

@@ -1,7 +1,7 @@
 //! Cuts input files into splits, one for each map task: large files at byte offsets, small files packed.
 
 use crate::compression::Compression;
-use gristmill_dfs::{FileInfo, Uri};
+use gristmill_dfs::{FileInfo, Stamp, Uri};
 
 /// A file costs at least this much of a split, so that a split of tiny files is not all opening and closing.
 const FILE_COST_BYTES: u64 = 64 << 10;
@@ -22,6 +22,8 @@ pub struct FileRange {
     pub end: u64,
     /// Length of the whole file when the input was listed; a file that has changed is refused.
     pub file_bytes: u64,
+    /// Its content then.
+    pub stamp: Stamp,
 }
 
 /// What one map task reads: pieces of one or of many files.
@@ -124,7 +126,7 @@ fn cut_at(file: &FileInfo, target: u64, offsets: &[u64]) -> Vec<FileRange> {
 }
 
 fn whole(file: &FileInfo) -> FileRange {
-    FileRange { uri: file.uri.clone(), start: 0, end: file.bytes, file_bytes: file.bytes }
+    FileRange { uri: file.uri.clone(), start: 0, end: file.bytes, file_bytes: file.bytes, stamp: file.stamp }
 }
 
 fn cut(file: &FileInfo, target: u64) -> Vec<FileRange> {
@@ -191,7 +193,7 @@ mod tests {
     use super::*;
 
     fn file(name: &str, bytes: u64) -> FileInfo {
-        FileInfo { uri: Uri::parse(name).expect("a path"), bytes }
+        FileInfo { uri: Uri::parse(name).expect("a path"), bytes, stamp: Stamp::UNKNOWN }
     }
 
     fn rule(split_bytes: u64, splits_min: u64) -> SplitRule {

@@ -4,7 +4,7 @@ use gristmill_dataflow::compression::zstd_frames;
 use gristmill_dataflow::memory::TaskMemory;
 use gristmill_dataflow::read::{LineReader, ReadError};
 use gristmill_dataflow::split::FileRange;
-use gristmill_dfs::{ReadAt, Uri};
+use gristmill_dfs::{ReadAt, Stamp, Uri};
 use std::io::{self, Write};
 use std::sync::Arc;
 
@@ -70,7 +70,8 @@ fn read(suffix: &str, file: &[u8], cuts: &[u64]) -> Result<Vec<Vec<u8>>, ReadErr
     }
     let mut lines = Vec::new();
     for piece in bounds.windows(2) {
-        let range = FileRange { uri: uri.clone(), start: piece[0], end: piece[1], file_bytes };
+        let range =
+            FileRange { uri: uri.clone(), start: piece[0], end: piece[1], file_bytes, stamp: Stamp::UNKNOWN };
         let mut reader = LineReader::over(Box::new(held.clone()), &range, MEMORY)?;
         while let Some((_, line)) = reader.next_line()? {
             lines.push(line.to_vec());

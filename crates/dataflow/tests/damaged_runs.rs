@@ -10,7 +10,7 @@ use gristmill_dataflow::run::Run;
 use gristmill_dataflow::scratch::Scratch;
 use gristmill_dataflow::shuffle::{Shuffle, group_parts};
 use gristmill_dataflow::split::FileRange;
-use gristmill_dfs::Uri;
+use gristmill_dfs::{Stamp, Uri};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -68,7 +68,7 @@ impl Stored {
         fs::write(&copy, bytes).expect("a copy");
         let uri = Uri::parse(copy.to_str().expect("a plain name")).expect("a path");
         let file_bytes = bytes.len() as u64;
-        let range = FileRange { uri, start: 0, end: file_bytes, file_bytes };
+        let range = FileRange { uri, start: 0, end: file_bytes, file_bytes, stamp: Stamp::UNKNOWN };
         let mut reader = SequenceReader::open(&range).map_err(|error| error.to_string())?;
         let mut records = Vec::new();
         while let Some((_, key, value)) = reader.next_record().map_err(|error| error.to_string())? {

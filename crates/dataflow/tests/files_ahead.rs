@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use gristmill_dataflow::memory::TaskMemory;
 use gristmill_dataflow::read::{FILES_AHEAD_MAX, FilesAhead, LineReader, ReadError};
 use gristmill_dataflow::split::FileRange;
-use gristmill_dfs::{OPENING_BYTES_MAX, OpenError, Opening, ReadAt, Uri};
+use gristmill_dfs::{OPENING_BYTES_MAX, OpenError, Opening, ReadAt, Stamp, Uri};
 
 const LARGE: TaskMemory = TaskMemory { bytes: 1 << 30 };
 
@@ -77,7 +77,7 @@ impl Store {
 fn ranges(count: usize, file_bytes: u64) -> Vec<FileRange> {
     let range = |number| {
         let uri = Uri::parse(&format!("/files/{number}")).expect("a path");
-        FileRange { uri, start: 0, end: file_bytes, file_bytes }
+        FileRange { uri, start: 0, end: file_bytes, file_bytes, stamp: Stamp::UNKNOWN }
     };
     (0..count).map(range).collect()
 }

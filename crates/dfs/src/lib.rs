@@ -31,6 +31,7 @@ pub mod namenode;
 pub mod s3;
 mod shared_outputs;
 mod staged_name;
+mod stamp;
 mod store;
 mod tree_store;
 mod uri;
@@ -42,6 +43,7 @@ pub use glob::PatternError;
 pub use local::LocalStore;
 pub use memory::MemoryFileSystem;
 pub use shared_outputs::SharedOutputs;
+pub use stamp::Stamp;
 pub use store::{
     Existing, FileInfo, ListError, OPENING_BYTES_MAX, OpenError, Opening, ReadAt, ResolveError, SUCCESS_FILE,
     StageError, StagedFile, StagedWriter, Staging, Store,

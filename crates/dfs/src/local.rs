@@ -8,13 +8,14 @@ mod shared;
 mod staging;
 mod staging_directory;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
+use crate::stamp::Stamp;
 use crate::store::{
     Existing, FileInfo, ListError, OpenError, ReadAt, ResolveError, StageError, Staging, Store,
 };
@@ -45,7 +46,7 @@ impl Store for LocalStore {
         if !metadata.is_file() {
             return Err(OpenError::NotAFile { uri: file.clone() });
         }
-        Ok(Box::new(LocalFile { file: opened, bytes: metadata.len() }))
+        Ok(Box::new(LocalFile { file: opened, bytes: metadata.len(), stamp: stamp(&metadata) }))
     }
 
     fn resolve(&self, uri: &Uri) -> Result<Uri, ResolveError> {
@@ -74,14 +75,24 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
     Ok(resolved)
 }
 
+/// The clock tells contents apart: of a file that was renamed to here, too.
+pub(crate) fn stamp(metadata: &Metadata) -> Stamp {
+    Stamp::of_numbers([metadata.mtime() as u64, metadata.mtime_nsec() as u64])
+}
+
 struct LocalFile {
     file: File,
     bytes: u64,
+    stamp: Stamp,
 }
 
 impl ReadAt for LocalFile {
     fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    fn stamp(&self) -> Stamp {
+        self.stamp
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

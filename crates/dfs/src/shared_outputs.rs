@@ -167,9 +167,10 @@ impl SharedOutputs {
 
     /// Lets the outputs appear: of each exactly its `files` (by the number of the output), and `_SUCCESS` with `manifest`
     /// as its body, which no other job's may equal. All of one cluster appear in one transaction. When this fails, no
-    /// output has appeared, or one could not be taken back ([`StageError::HalfPublished`]).
+    /// output has appeared, or one could not be taken back ([`StageError::HalfPublished`]), or all have appeared, and what
+    /// was staged is still there ([`StageError::LeftOver`]).
     ///
-    /// Doing it again does nothing; after a crash it does the rest.
+    /// Doing it again does nothing; after a crash or a failure it does the rest.
     pub fn publish(&self, files: &[(usize, StagedFile)], manifest: &[u8]) -> Result<(), StageError> {
         let files = self.by_output(files)?;
         let mut staged = Vec::new();
@@ -191,11 +192,9 @@ impl SharedOutputs {
         for group in &staged {
             group.fill().map_err(|error| self.retract(error))?;
         }
-        // The outputs are there: that something else could not be removed must not look like a failure.
-        for error in self.groups.iter().filter_map(|group| group.staging.remove().err()) {
-            eprintln!("warning: {error}");
-        }
-        Ok(())
+        let removed: Vec<_> = self.groups.iter().map(|group| group.staging.remove()).collect();
+        let removed: Result<(), StageError> = removed.into_iter().collect();
+        removed.map_err(|source| StageError::LeftOver { source: Box::new(source) })
     }
 
     /// Removes everything that was staged. An output that appeared vanishes again, unless the publication had come to

@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::glob::PatternError;
+use crate::stamp::Stamp;
 use crate::uri::{Uri, UriError};
 
 /// The file beside the output's own that says the output is whole; its body is the manifest.
@@ -46,6 +47,8 @@ pub struct FileInfo {
     pub uri: Uri,
     /// How long it was when it was listed.
     pub bytes: u64,
+    /// Which content it had then.
+    pub stamp: Stamp,
 }
 
 /// What an [`Opening`] holds in memory at most: the beginning of its file.
@@ -61,6 +64,11 @@ pub trait Opening: Send {
 pub trait ReadAt: Send {
     /// How long the file was when it was opened.
     fn bytes(&self) -> u64;
+
+    /// Which content it had then.
+    fn stamp(&self) -> Stamp {
+        Stamp::UNKNOWN
+    }
 
     /// Reads some bytes from `offset` on; 0 at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
@@ -318,6 +326,12 @@ pub enum StageError {
         error: Box<StageError>,
         /// Why the other could not be taken back.
         stuck: Box<StageError>,
+    },
+    /// All outputs are visible, for good; what was staged beside them could not be removed.
+    #[error("the output is there, but what was staged for it is, too: {source}")]
+    LeftOver {
+        /// Why the first that is left could not be removed.
+        source: Box<StageError>,
     },
     /// Another job has claimed the output, and is not known to have ended.
     #[error(

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use gristmill_dfs::{FileInfo, ListError, LocalStore, Store, Uri};
+use gristmill_dfs::{FileInfo, ListError, LocalStore, Stamp, Store, Uri};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -43,7 +43,10 @@ fn below(home: &Path, file: &FileInfo) -> String {
 fn a_file_is_listed_with_its_length() {
     let home = home_with(&["a.txt"]);
     let uri = Uri::local(home.path()).join("a.txt");
-    assert_eq!(list(home.path(), "a.txt").unwrap(), [FileInfo { uri, bytes: 5 }]);
+    let listed = list(home.path(), "a.txt").unwrap();
+    let stamp = uri.store().unwrap().open(&uri).unwrap().stamp();
+    assert_eq!(listed, [FileInfo { uri, bytes: 5, stamp }]);
+    assert_ne!(stamp, Stamp::UNKNOWN);
 }
 
 #[test]

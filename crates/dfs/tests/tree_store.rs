@@ -3,7 +3,9 @@
 use std::io::Write;
 
 use gristmill_dfs::file_system::{CreateOptions, DeleteOptions, FileSystem};
-use gristmill_dfs::{Existing, FileInfo, ListError, SUCCESS_FILE, StageError, StagedFile, Staging, Uri};
+use gristmill_dfs::{
+    Existing, FileInfo, ListError, SUCCESS_FILE, StageError, StagedFile, Staging, Stamp, Uri,
+};
 
 fn home(name: &str) -> Uri {
     let home = Uri::parse(&format!("memory://store-{name}/home")).unwrap();
@@ -274,7 +276,10 @@ fn inputs_are_files_directories_and_globs_without_hidden_names() {
     assert!(matches!(listed("none/*"), Err(ListError::NoMatch { .. })));
     assert!(matches!(listed("z/*"), Err(ListError::NoMatch { .. })));
     let uri = home.join("z");
-    assert_eq!(uri.store().unwrap().list(&uri, 1).unwrap(), [FileInfo { uri: uri.clone(), bytes: 1 }]);
+    assert_eq!(
+        uri.store().unwrap().list(&uri, 1).unwrap(),
+        [FileInfo { uri: uri.clone(), bytes: 1, stamp: Stamp::UNKNOWN }]
+    );
     assert_eq!(uri.store().unwrap().open(&uri).unwrap().bytes(), 1);
     assert!(uri.store().unwrap().open(&home).is_err());
     assert_eq!(uri.store().unwrap().resolve(&uri).unwrap(), uri);

@@ -15,6 +15,8 @@ mod dice;
 mod disk;
 #[path = "whole_simulation/driver.rs"]
 mod driver;
+#[path = "whole_simulation/exhaustive.rs"]
+mod exhaustive;
 #[path = "whole_simulation/labour.rs"]
 mod labour;
 #[path = "whole_simulation/master.rs"]
@@ -28,8 +30,9 @@ mod oracle;
 mod plans;
 #[path = "whole_simulation/publisher.rs"]
 mod publisher;
+#[path = "whole_simulation/script.rs"]
+mod script;
 #[path = "../../dfs/tests/namespace/disk.rs"]
-#[expect(dead_code, reason = "stories of the namespace count and copy more")]
 mod storage;
 #[path = "core_simulation/store.rs"]
 mod store;
@@ -50,6 +53,7 @@ use std::time::Instant;
 
 use gristmill_proto::job::job_status::State;
 
+use script::Passed;
 use world::World;
 
 /// Faults for so long, in virtual time.
@@ -147,6 +151,12 @@ fn run(seed: u64) -> (u64, BTreeMap<&'static str, u64>, u64) {
         world.step();
     }
     world.calm();
+    settle(&mut world);
+    (world.trace.finish(), std::mem::take(&mut world.tally), world.now_ms)
+}
+
+/// All jobs end, everything heals, and it is looked at. Returns what of a script was passed.
+fn settle(world: &mut World) -> Passed {
     let until_ms = world.now_ms + CALM_MS;
     while !world.all_ended() {
         assert!(world.now_ms < until_ms, "jobs do not end: {:?}", world.unended());
@@ -161,6 +171,7 @@ fn run(seed: u64) -> (u64, BTreeMap<&'static str, u64>, u64) {
             assert!(world.now_ms < until_ms, "{trouble}");
         }
     }
+    let passed = world.dfs.end_faults();
     let until_ms = world.now_ms + CLEAN_MS;
     while world.now_ms < until_ms {
         world.step();
@@ -180,14 +191,15 @@ fn run(seed: u64) -> (u64, BTreeMap<&'static str, u64>, u64) {
         }
         world.count(what);
     }
-    (world.trace.finish(), std::mem::take(&mut world.tally), world.now_ms)
+    passed
 }
 
 /// A world that ends in a panic tells what happened last.
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("{}seed {} failed at {} ms", self.story(), self.seed, self.now_ms);
+            let (story, script) = (self.story(), &self.dfs.script);
+            eprintln!("{story}seed {} failed at {} ms{script}", self.seed, self.now_ms);
         }
     }
 }

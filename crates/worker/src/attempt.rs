@@ -4,7 +4,7 @@
 //!   assignment ──> life ──> verified_files     job file and program, fetched once
 //!                   ├─────> launch             the process: clean environment, own group, one socket
 //!                   ├─────> conduct            its socket (frames), its output (logs), its orders (mailbox)
-//!                   │          ├─ bounds       memory and threads, counted from outside (census)
+//!                   │          ├─ bounds       memory, threads and disk, counted from outside (census, disk_use)
 //!                   │          └─ verdict      what all that means (pure)
 //!                   └─────> map_output         kept here, or given to a core worker
 //! ```
@@ -17,6 +17,7 @@ mod bounds;
 mod census;
 mod conduct;
 mod dfs_files;
+mod disk_use;
 mod frames;
 mod launch;
 mod life;
@@ -32,6 +33,7 @@ mod verified_files;
 pub(crate) use assignment::{Assignment, Outcome, failure, short};
 pub(crate) use census::Census;
 pub(crate) use dfs_files::DfsFiles;
+pub(crate) use disk_use::{DiskLimits, DiskUse};
 pub(crate) use frames::frame;
 pub(crate) use life::{Event, Workplace, live};
 pub(crate) use log_pusher::LogPusher;

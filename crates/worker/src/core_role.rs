@@ -17,10 +17,8 @@ use gristmill_proto::auth::Secret;
 use tokio::sync::watch;
 
 use crate::attendant::Identity;
-use crate::options::WorkerOptions;
+use crate::options::{MIB, WorkerOptions};
 use crate::run::{RETRY, WorkerError, listener, told_address};
-
-const MIB: u64 = 1 << 20;
 
 /// The part of a worker that keeps blocks.
 pub(crate) struct CoreRole {
@@ -34,7 +32,7 @@ pub(crate) struct CoreRole {
 impl CoreRole {
     /// Opens the disks.
     pub(crate) fn open_store(options: &WorkerOptions) -> Result<BlockStore, WorkerError> {
-        let reserve_bytes = options.reserve_mib.saturating_mul(MIB);
+        let reserve_bytes = options.reserve_bytes();
         Ok(BlockStore::open(&options.data_dirs, StoreOptions { reserve_bytes })?)
     }
 

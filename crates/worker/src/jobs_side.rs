@@ -9,13 +9,15 @@ use std::net::SocketAddr;
 use gristmill_dataflow::shuffle::{OutputStore, ServeOptions, ShuffleKeys, ShuffleServer};
 use gristmill_proto::auth::Secret;
 
-use crate::attempt::{Census, DfsFiles, FileLimits, LogPusher, Logs, VerifiedFiles, Workplace};
+use crate::attempt::{
+    Census, DfsFiles, DiskLimits, DiskUse, FileLimits, LogPusher, Logs, VerifiedFiles, Workplace,
+};
 use crate::attendant::{Attendant, AttendantOptions, Who};
-use crate::options::WorkerOptions;
+use crate::cgroup::Cgroups;
+use crate::options::{CgroupUse, MIB, WorkerOptions};
 use crate::run::{RETRY, WorkerError, listener, told_address};
 use crate::scratch::ScratchHome;
 
-const MIB: u64 = 1 << 20;
 /// Programs are executables: static ones, with all their symbols, at most.
 const PROGRAM_BYTES_MAX: u64 = 4 << 30;
 /// Programs that are kept.
@@ -38,7 +40,7 @@ pub(crate) struct Shuffle(ShuffleServer);
 impl JobsSide {
     /// Sweeps the scratch directories, and serves the map outputs that are there.
     pub(crate) fn start(options: &WorkerOptions, secret: Option<Secret>) -> Result<JobsSide, WorkerError> {
-        let scratch = ScratchHome::open(&options.scratch_dirs())?;
+        let scratch = ScratchHome::open(&options.scratch_dirs(), options.reserve_bytes())?;
         let store = OutputStore::open(&scratch.shuffle_dirs())?;
         let programs = FileLimits {
             file_bytes: PROGRAM_BYTES_MAX,
@@ -59,6 +61,8 @@ impl JobsSide {
         let server = server.map_err(WorkerError::Start)?;
         let slot_memory_bytes = options.memory_bytes() / u64::from(options.slots().max(1));
         let census = Census::default();
+        let job_bytes_max = options.job_disk_mib.saturating_mul(MIB);
+        let disk_use = DiskUse::new(DiskLimits { job_bytes_max, reserve_bytes: options.reserve_bytes() });
         let log_pusher = Arc::new(LogPusher::default());
         let workplace = Workplace {
             scratch,
@@ -70,6 +74,8 @@ impl JobsSide {
             dfs,
             slot_memory_bytes,
             census,
+            disk_use,
+            cgroups: cgroups(options.cgroups),
         };
         Ok(JobsSide { workplace, server, keys })
     }
@@ -105,6 +111,21 @@ impl JobsSide {
             notice: options.notice(),
         };
         Ok((Attendant::new(attendant, workplace, keys)?, Shuffle(server)))
+    }
+}
+
+/// What attempts are put into, where that can be.
+fn cgroups(wanted: CgroupUse) -> Option<Cgroups> {
+    if wanted == CgroupUse::Off {
+        return None;
+    }
+    match Cgroups::set_up() {
+        Ok(groups) => Some(groups),
+        Err(error) => {
+            let reason = &error as &dyn std::error::Error;
+            tracing::info!(reason, "attempts are bounded without control groups");
+            None
+        }
     }
 }
 

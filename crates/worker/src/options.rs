@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use gristmill_process::machine;
 
+pub(crate) const MIB: u64 = 1 << 20;
+
 /// What a worker is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Role {
@@ -13,6 +15,16 @@ pub enum Role {
     Core,
     /// It runs attempts. It may vanish at any moment.
     Task,
+}
+
+/// Whether attempts are put into control groups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum CgroupUse {
+    /// Where the worker may make them.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
 }
 
 /// Options of a worker, of `gristmill worker`.
@@ -52,6 +64,14 @@ pub struct WorkerOptions {
     /// [default: `scratch` in each data directory]
     #[arg(long = "scratch-dir", value_name = "DIR", value_delimiter = ',')]
     pub scratch_dirs: Vec<PathBuf>,
+
+    /// What one job may have on the scratch disks of this worker, all together; 0: all but the reserve
+    #[arg(long, value_name = "MIB", default_value_t = 0)]
+    pub job_disk_mib: u64,
+
+    /// Whether the kernel bounds the memory of attempts by control groups: where the worker may make them, or never
+    #[arg(long, value_enum, default_value_t)]
+    pub cgroups: CgroupUse,
 
     /// Programs of jobs that are kept for the next time
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
@@ -115,6 +135,10 @@ impl WorkerOptions {
 
     pub(crate) fn memory_bytes(&self) -> u64 {
         self.memory.unwrap_or_else(|| machine::memory_bytes() / 2)
+    }
+
+    pub(crate) fn reserve_bytes(&self) -> u64 {
+        self.reserve_mib.saturating_mul(MIB)
     }
 
     pub(crate) fn scratch_dirs(&self) -> Vec<PathBuf> {

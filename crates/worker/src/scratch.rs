@@ -28,6 +28,8 @@ use thiserror::Error;
 use crate::reap;
 
 const ATTEMPTS: &str = "attempts";
+/// Of a scratch disk at most a tenth is kept free.
+const RESERVE_PART: u64 = 10;
 /// Of what an earlier life left, what no later one has a use for.
 const SWEPT: [&str; 3] = [ATTEMPTS, "job-files", "logs"];
 
@@ -68,6 +70,8 @@ pub(crate) struct ScratchHome {
     dirs: Vec<PathBuf>,
     /// Held for as long as this lives.
     _locks: Vec<File>,
+    /// What stays free on each disk.
+    reserve_bytes: u64,
     turn: AtomicUsize,
     /// Disks on which attempts of a job have failed for the disk.
     avoided: Mutex<HashMap<JobId, HashSet<usize>>>,
@@ -75,7 +79,7 @@ pub(crate) struct ScratchHome {
 
 impl ScratchHome {
     /// Makes the directories where they are not there, locks them, and sweeps them.
-    pub(crate) fn open(dirs: &[PathBuf]) -> Result<ScratchHome, ScratchError> {
+    pub(crate) fn open(dirs: &[PathBuf], reserve_bytes: u64) -> Result<ScratchHome, ScratchError> {
         let (mut absolute, mut locks, mut failed) = (Vec::new(), Vec::new(), None);
         for dir in dirs {
             match open(dir) {
@@ -94,7 +98,7 @@ impl ScratchHome {
             return Err(error);
         }
         let (turn, avoided) = (AtomicUsize::new(0), Mutex::default());
-        let home = ScratchHome { dirs: absolute, _locks: locks, turn, avoided };
+        let home = ScratchHome { dirs: absolute, _locks: locks, reserve_bytes, turn, avoided };
         for dir in [home.programs(), home.job_files(), home.logs()] {
             make(&dir)?;
         }
@@ -118,9 +122,9 @@ impl ScratchHome {
         self.dirs[0].join("logs")
     }
 
-    /// Free bytes of the roomiest disk.
+    /// What attempts may take of the roomiest disk.
     pub(crate) fn free_bytes(&self) -> u64 {
-        self.free().into_iter().max().unwrap_or(0)
+        self.room().into_iter().max().unwrap_or(0)
     }
 
     /// A directory for an attempt, on one of the disks that have room.
@@ -159,12 +163,12 @@ impl ScratchHome {
     /// In turn, of those disks that the job does not avoid and that have half as much room as the roomiest, or more. A job
     /// that avoids all has to take any.
     fn disk(&self, job: JobId) -> usize {
-        let mut free: Vec<(usize, u64)> = self.free().into_iter().enumerate().collect();
-        if let Some(avoided) = self.avoided().get(&job).filter(|avoided| avoided.len() < free.len()) {
-            free.retain(|(disk, _)| !avoided.contains(disk));
+        let mut room: Vec<(usize, u64)> = self.room().into_iter().enumerate().collect();
+        if let Some(avoided) = self.avoided().get(&job).filter(|avoided| avoided.len() < room.len()) {
+            room.retain(|(disk, _)| !avoided.contains(disk));
         }
-        let least = free.iter().map(|(_, bytes)| *bytes).max().map_or(0, |most| most / 2);
-        let roomy = free.iter().filter(|(_, bytes)| *bytes >= least);
+        let least = room.iter().map(|(_, bytes)| *bytes).max().map_or(0, |most| most / 2);
+        let roomy = room.iter().filter(|(_, bytes)| *bytes >= least);
         let roomy: Vec<usize> = roomy.map(|(disk, _)| *disk).collect();
         roomy[self.turn.fetch_add(1, Ordering::Relaxed) % roomy.len()]
     }
@@ -173,16 +177,33 @@ impl ScratchHome {
         self.avoided.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Of each disk. One that does not say has no room.
-    fn free(&self) -> Vec<u64> {
-        let free = |dir: &PathBuf| match rustix::fs::statvfs(dir) {
-            Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize),
+    /// Of each disk, beyond its reserve. One that does not say has none.
+    fn room(&self) -> Vec<u64> {
+        let room = |dir: &PathBuf| match DiskRoom::of(dir, self.reserve_bytes) {
+            Ok(room) => room.free_bytes.saturating_sub(room.reserve_bytes),
             Err(error) => {
                 tracing::warn!(scratch = %dir.display(), %error, "a scratch disk does not say how much is free");
                 0
             }
         };
-        self.dirs.iter().map(free).collect()
+        self.dirs.iter().map(room).collect()
+    }
+}
+
+/// How much of a disk is free, and how much of that stays so.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DiskRoom {
+    pub(crate) free_bytes: u64,
+    pub(crate) reserve_bytes: u64,
+}
+
+impl DiskRoom {
+    /// Of the disk of a directory. A small one keeps less than `reserve_bytes`: of what is for a terabyte, nothing would be left.
+    pub(crate) fn of(dir: &Path, reserve_bytes: u64) -> io::Result<DiskRoom> {
+        let disk = rustix::fs::statvfs(dir)?;
+        let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let bytes = disk.f_blocks.saturating_mul(disk.f_frsize);
+        Ok(DiskRoom { free_bytes, reserve_bytes: reserve_bytes.min(bytes / RESERVE_PART) })
     }
 }
 
@@ -321,8 +342,8 @@ mod tests {
     fn a_directory_is_one_workers_and_swept_by_the_next() {
         let directory = tempfile::tempdir().expect("a directory");
         let dirs = [directory.path().join("a"), directory.path().join("b")];
-        let home = ScratchHome::open(&dirs).expect("opened");
-        assert!(matches!(ScratchHome::open(&dirs), Err(ScratchError::InUse { .. })));
+        let home = ScratchHome::open(&dirs, 0).expect("opened");
+        assert!(matches!(ScratchHome::open(&dirs, 0), Err(ScratchError::InUse { .. })));
         let scratch = home.attempt(attempt(1)).expect("a directory");
         // In a group of its own, as attempts are.
         let mut left = Command::new("sleep");
@@ -332,7 +353,7 @@ mod tests {
         let output = home.shuffle_dirs()[1].join("kept");
         fs::write(&output, "x").expect("written");
         drop(home);
-        let home = ScratchHome::open(&dirs).expect("opened again");
+        let home = ScratchHome::open(&dirs, 0).expect("opened again");
         assert!(!left.wait().expect("it ended").success(), "the process was killed");
         assert!(!scratch.dir().exists() && output.exists());
         assert!(home.free_bytes() > 0);
@@ -342,7 +363,7 @@ mod tests {
     fn a_job_avoids_the_disk_on_which_it_failed_and_no_other_job_does() {
         let directory = tempfile::tempdir().expect("a directory");
         let dirs = [directory.path().join("a"), directory.path().join("b")];
-        let home = ScratchHome::open(&dirs).expect("opened");
+        let home = ScratchHome::open(&dirs, 0).expect("opened");
         let (job, other) = (attempt(0).task.job, TaskId { job: JobId([8; 16]), stage: 0, task: 0 });
         home.avoid(job, 0);
         let disks = |number: u32| home.attempt(attempt(number)).expect("a directory").disk();
@@ -362,10 +383,10 @@ mod tests {
         // A file where the directory should be: as good as a disk that is gone.
         let (broken, good) = (directory.path().join("file"), directory.path().join("good"));
         fs::write(&broken, "").expect("a file");
-        let home = ScratchHome::open(&[broken.clone(), good.clone()]).expect("one disk is enough");
+        let home = ScratchHome::open(&[broken.clone(), good.clone()], 0).expect("one disk is enough");
         assert!(home.attempt(attempt(1)).expect("a directory").dir().starts_with(&good));
         assert!(home.programs().starts_with(&good));
-        let refused = ScratchHome::open(&[broken]).expect_err("there is no other");
+        let refused = ScratchHome::open(&[broken], 0).expect_err("there is no other");
         assert!(matches!(refused, ScratchError::Disk { .. }), "{refused}");
     }
 
@@ -373,7 +394,7 @@ mod tests {
     fn attempts_go_round_the_disks_and_leave_nothing() {
         let directory = tempfile::tempdir().expect("a directory");
         let dirs = [directory.path().join("a"), directory.path().join("b")];
-        let home = ScratchHome::open(&dirs).expect("opened");
+        let home = ScratchHome::open(&dirs, 0).expect("opened");
         let both = [1, 2].map(|number| home.attempt(attempt(number)).expect("a directory"));
         assert_ne!(both[0].disk(), both[1].disk());
         assert!(both.iter().all(|scratch| scratch.work().is_dir()));

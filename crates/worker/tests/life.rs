@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use gristmill_worker::{ADDRESS_FILE, Role, WorkerError, WorkerOptions, run};
+use gristmill_worker::{ADDRESS_FILE, CgroupUse, Role, WorkerError, WorkerOptions, run};
 use rustix::process::{Signal, getpid, kill_process};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,6 +34,8 @@ fn options(directory: &Path) -> WorkerOptions {
         memory: None,
         scratch_dirs: Vec::new(),
         program_cache_mib: 16,
+        job_disk_mib: 0,
+        cgroups: CgroupUse::Auto,
     }
 }
 

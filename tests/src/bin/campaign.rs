@@ -14,7 +14,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
-use gristmill_tests::{Baseline, Campaign, Cost, Loss, Mishap, Octet, Spot, commit_on_unreliable_s3};
+use gristmill_tests::{
+    Baseline, Campaign, Cost, Loss, MasterDeath, Mishap, Octet, Scenario, Spot, commit_on_unreliable_s3,
+};
 
 /// Jobs with faults on a cluster of real processes; the first wrong output ends it
 #[derive(Parser)]
@@ -25,7 +27,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// A fault in each job: every component, every kind, every phase in turn
+    /// A fault in each job: every component, every kind, every phase in turn; after each round of them, rare paths
     Kills {
         /// How many jobs
         #[arg(long, default_value_t = 500)]
@@ -65,7 +67,7 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
-    /// One of eight workers is killed, or slow: how long the job takes, beside one without
+    /// One of eight workers is killed, or slow: how long the job takes, beside one without; then the master is killed
     Mishaps {
         /// The text: enough for a job of a minute
         #[arg(long, default_value_t = 256)]
@@ -73,6 +75,9 @@ enum Command {
         /// How often each is tried, in turn
         #[arg(long, default_value_t = 3)]
         rounds: u32,
+        /// Files in the namespace when the master is killed at last
+        #[arg(long, default_value_t = 100_000)]
+        files: usize,
         /// The same seed makes the same text
         #[arg(long, default_value_t = 1)]
         seed: u64,
@@ -92,19 +97,30 @@ fn main() -> ExitCode {
         Command::Soak { minutes, seed } => soak(Duration::from_secs(minutes * 60), seed),
         Command::Commits { iterations, seed, first } => commits(iterations, seed, first),
         Command::Spot { seed } => spot(seed),
-        Command::Mishaps { mib, rounds, seed } => mishaps(mib, rounds, seed),
+        Command::Mishaps { mib, rounds, files, seed } => mishaps(mib, rounds, files, seed),
     }
 }
 
 fn kills(iterations: u64, seed: u64, first: u64) -> ExitCode {
     let started = Instant::now();
     let mut campaign = Campaign::begin(seed);
+    let round = Scenario::all().len() as u64;
     for number in first..first + iterations {
         run(&mut campaign, number, started);
+        if (number + 1) % round == 0 {
+            println!("{:6} s  the rare paths", started.elapsed().as_secs());
+            campaign.take_rare_paths();
+        }
     }
-    println!("\n{}", campaign.end());
+    let tally = campaign.end();
+    println!("\n{tally}");
     println!("{iterations} jobs with seed {seed}, 0 differences, in {} s", started.elapsed().as_secs());
-    ExitCode::SUCCESS
+    let missing = tally.missing();
+    if iterations < round || missing.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("rare paths that were not taken: {}", missing.join(", "));
+    ExitCode::FAILURE
 }
 
 fn commits(iterations: u64, seed: u64, first: u64) -> ExitCode {
@@ -156,7 +172,7 @@ fn spot(seed: u64) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn mishaps(mib: usize, rounds: u32, seed: u64) -> ExitCode {
+fn mishaps(mib: usize, rounds: u32, files: usize, seed: u64) -> ExitCode {
     let mut octet = Octet::begin(mib, seed);
     println!("| mishap | wall | beside none |\n|---|---|---|");
     for _ in 0..rounds {
@@ -167,6 +183,8 @@ fn mishaps(mib: usize, rounds: u32, seed: u64) -> ExitCode {
             println!("| {mishap} | {seconds:.1} s | {ratio:.2} |");
         }
     }
+    octet.fill(files);
+    println!("\n{}\n{}", MasterDeath::HEAD, octet.kill_master(files));
     ExitCode::SUCCESS
 }
 

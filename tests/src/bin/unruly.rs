@@ -29,10 +29,12 @@ enum Fault {
     Hang,
     CloseDescriptors,
     Fork,
+    Linger,
     Print,
     LookAround,
     Hoard,
     Crowd,
+    Flood,
 }
 
 fn main() -> ExitCode {
@@ -78,6 +80,8 @@ impl Fault {
                 child.args(["sleep", "600"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
                 drop(child.spawn().expect("a child"));
             }
+            // The same, and it has the attempt's output still.
+            Fault::Linger => drop(Command::new("setsid").args(["sleep", "600"]).spawn().expect("a child")),
             Fault::Print => {
                 let line = [b'x'; 1 << 16];
                 let mut out = std::io::stdout().lock();
@@ -108,6 +112,7 @@ impl Fault {
                 }
                 sleep();
             }
+            Fault::Flood => flood(),
             // What an attempt sees of the world: its environment, its descriptors, its place.
             Fault::LookAround => {
                 for (name, value) in std::env::vars_os() {
@@ -121,5 +126,14 @@ impl Fault {
                 println!("place {}", std::env::current_dir().expect("a place").display());
             }
         }
+    }
+}
+
+/// Fills the attempt's directory until somebody ends it.
+fn flood() {
+    let piece = vec![1_u8; 4 << 20];
+    for number in 0.. {
+        std::fs::write(format!("flood-{number}"), &piece).expect("the disk has room for more");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }

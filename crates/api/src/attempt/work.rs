@@ -18,7 +18,7 @@ use gristmill_dataflow::memory::{MemoryPlan, ResidentPool, TaskMemory};
 use gristmill_dataflow::scratch::Scratch;
 use gristmill_dataflow::shuffle::{self, FetchOptions};
 use gristmill_dataflow::split::{FileRange, Split};
-use gristmill_dfs::{Existing, SharedOutputs, Uri};
+use gristmill_dfs::{Existing, SharedOutputs, Stamp, Uri};
 use gristmill_proto::attempt::{Progress as ProgressMessage, from_attempt};
 use gristmill_proto::consumed::Consumed;
 use gristmill_proto::ids::WorkerId;
@@ -312,7 +312,8 @@ fn task_input(inputs: &StageInputs, input: &WireInput) -> Result<TaskInput, Fail
         if range.start > range.end {
             return Err(format!("the job's file has a piece of {uri} from {} to {}", range.start, range.end));
         }
-        Ok(FileRange { uri, start: range.start, end: range.end, file_bytes: range.file_bytes })
+        let stamp = Stamp::of_number(range.stamp);
+        Ok(FileRange { uri, start: range.start, end: range.end, file_bytes: range.file_bytes, stamp })
     });
     let ranges = ranges.collect::<Result<Vec<FileRange>, String>>();
     Ok(TaskInput::Split(Split { ranges: ranges.map_err(|error| Failure::new(Kind::Program, error))? }))

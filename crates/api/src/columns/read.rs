@@ -2,10 +2,8 @@
 
 use super::RowError;
 use super::shape::NoFields;
-use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, ListArray, PrimitiveArray, RecordBatch, StringArray,
-    StructArray,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray};
+use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, Field, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type,
@@ -18,6 +16,7 @@ use serde::de::{
     Visitor,
 };
 use serde::forward_to_deserialize_any;
+use std::cell::Cell;
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -45,8 +44,7 @@ pub(crate) enum UnreadableColumn {
 
 /// The columns of a batch, by the fields of a row.
 pub(crate) struct Rows {
-    names: Vec<String>,
-    columns: Vec<Column>,
+    fields: Fields,
     count: usize,
 }
 
@@ -58,9 +56,8 @@ impl Rows {
             None => (0..batch.num_columns()).collect(),
             Some(names) => names.iter().filter_map(|name| schema.index_of(name).ok()).collect(),
         };
-        let names = in_order.iter().map(|&at| schema.field(at).name().clone()).collect();
-        let columns = in_order.iter().map(|&at| Column::new(schema.field(at).name(), batch.column(at)));
-        Ok(Self { names, columns: columns.collect::<Result<_, _>>()?, count: batch.num_rows() })
+        let columns = in_order.iter().map(|&at| (schema.field(at).name().as_str(), batch.column(at)));
+        Ok(Self { fields: Fields::new(columns)?, count: batch.num_rows() })
     }
 
     /// Number of rows.
@@ -68,31 +65,70 @@ impl Rows {
         self.count
     }
 
-    /// One row.
+    /// One row. What it calls is inlined: a row of two numbers is then two loads, and not four calls.
+    #[inline(always)]
     pub(crate) fn row<T: DeserializeOwned>(&self, row: usize) -> Result<T, RowError> {
-        T::deserialize(Cells { names: &self.names, columns: &self.columns, row })
+        T::deserialize(Record { fields: &self.fields, row })
     }
 }
 
-enum Column {
+/// Columns that make up a record.
+struct Fields {
+    names: Vec<String>,
+    columns: Vec<Column>,
+    /// The fields of a type whose names were found to be these, in this order: names are compared once, and not for each row.
+    in_order_of: Cell<Option<&'static [&'static str]>>,
+}
+
+impl Fields {
+    fn new<'a>(
+        columns: impl Iterator<Item = (&'a str, &'a ArrayRef)> + Clone,
+    ) -> Result<Self, UnreadableColumn> {
+        let names = columns.clone().map(|(name, _)| name.to_owned()).collect();
+        let columns = columns.map(|(name, array)| Column::new(name, array)).collect::<Result<_, _>>()?;
+        Ok(Self { names, columns, in_order_of: Cell::new(None) })
+    }
+
+    #[inline]
+    fn are_in_order_of(&self, fields: &'static [&'static str]) -> bool {
+        self.in_order_of.get().is_some_and(|known| std::ptr::eq(known, fields)) || self.compare(fields)
+    }
+
+    fn compare(&self, fields: &'static [&'static str]) -> bool {
+        let same = self.names.iter().map(String::as_str).eq(fields.iter().copied());
+        if same {
+            self.in_order_of.set(Some(fields));
+        }
+        same
+    }
+}
+
+/// A column, in the form in which its values are taken one by one.
+struct Column {
+    /// None: no value is null.
+    nulls: Option<NullBuffer>,
+    values: Values,
+}
+
+enum Values {
     Null,
-    Bool(BooleanArray),
-    I8(PrimitiveArray<Int8Type>),
-    I16(PrimitiveArray<Int16Type>),
-    I32(PrimitiveArray<Int32Type>),
-    I64(PrimitiveArray<Int64Type>),
-    U8(PrimitiveArray<UInt8Type>),
-    U16(PrimitiveArray<UInt16Type>),
-    U32(PrimitiveArray<UInt32Type>),
-    U64(PrimitiveArray<UInt64Type>),
-    F32(PrimitiveArray<Float32Type>),
-    F64(PrimitiveArray<Float64Type>),
+    Bool(BooleanBuffer),
+    I8(ScalarBuffer<i8>),
+    I16(ScalarBuffer<i16>),
+    I32(ScalarBuffer<i32>),
+    I64(ScalarBuffer<i64>),
+    U8(ScalarBuffer<u8>),
+    U16(ScalarBuffer<u16>),
+    U32(ScalarBuffer<u32>),
+    U64(ScalarBuffer<u64>),
+    F32(ScalarBuffer<f32>),
+    F64(ScalarBuffer<f64>),
     Text(StringArray),
     /// Decimals, as text: no number of Rust holds them all.
     Decimal(StringArray),
     Bytes(BinaryArray),
-    List(ListArray, Box<Column>),
-    Struct(StructArray, Vec<String>, Vec<Column>),
+    List(OffsetBuffer<i32>, Box<Column>),
+    Struct(Fields),
 }
 
 impl Column {
@@ -102,100 +138,86 @@ impl Column {
             cast(array, &data_type).map_err(|source| UnreadableColumn::Cast { name: name.to_owned(), source })
         };
         let again = |data_type: DataType| Self::new(name, &to(data_type)?);
-        Ok(match array.data_type() {
-            Null => Self::Null,
-            Boolean => Self::Bool(array.as_boolean().clone()),
-            Int8 => Self::I8(array.as_primitive().clone()),
-            Int16 => Self::I16(array.as_primitive().clone()),
-            Int32 => Self::I32(array.as_primitive().clone()),
-            Int64 => Self::I64(array.as_primitive().clone()),
-            UInt8 => Self::U8(array.as_primitive().clone()),
-            UInt16 => Self::U16(array.as_primitive().clone()),
-            UInt32 => Self::U32(array.as_primitive().clone()),
-            UInt64 => Self::U64(array.as_primitive().clone()),
-            Float32 => Self::F32(array.as_primitive().clone()),
-            Float64 => Self::F64(array.as_primitive().clone()),
+        let values = match array.data_type() {
+            Null => Values::Null,
+            Boolean => Values::Bool(array.as_boolean().values().clone()),
+            Int8 => Values::I8(array.as_primitive::<Int8Type>().values().clone()),
+            Int16 => Values::I16(array.as_primitive::<Int16Type>().values().clone()),
+            Int32 => Values::I32(array.as_primitive::<Int32Type>().values().clone()),
+            Int64 => Values::I64(array.as_primitive::<Int64Type>().values().clone()),
+            UInt8 => Values::U8(array.as_primitive::<UInt8Type>().values().clone()),
+            UInt16 => Values::U16(array.as_primitive::<UInt16Type>().values().clone()),
+            UInt32 => Values::U32(array.as_primitive::<UInt32Type>().values().clone()),
+            UInt64 => Values::U64(array.as_primitive::<UInt64Type>().values().clone()),
+            Float32 => Values::F32(array.as_primitive::<Float32Type>().values().clone()),
+            Float64 => Values::F64(array.as_primitive::<Float64Type>().values().clone()),
             Float16 => return again(Float32),
-            Utf8 => Self::Text(array.as_string().clone()),
+            Utf8 => Values::Text(array.as_string().clone()),
             LargeUtf8 | Utf8View => return again(Utf8),
-            Binary => Self::Bytes(array.as_binary().clone()),
+            Binary => Values::Bytes(array.as_binary().clone()),
             LargeBinary | BinaryView | FixedSizeBinary(_) => return again(Binary),
             Date32 | Time32(_) => return again(Int32),
             Date64 | Time64(_) | Timestamp(..) | Duration(_) => return again(Int64),
             Decimal32(..) | Decimal64(..) | Decimal128(..) | Decimal256(..) => {
-                Self::Decimal(to(Utf8)?.as_string().clone())
+                let text = to(Utf8)?;
+                return Ok(Self { nulls: nulls(&text), values: Values::Decimal(text.as_string().clone()) });
             }
             Dictionary(_, values) => return again((**values).clone()),
             RunEndEncoded(_, values) => return again(values.data_type().clone()),
             List(item) => {
-                let list = array.as_list::<i32>().clone();
+                let list = array.as_list::<i32>();
                 let items = Self::new(item.name(), list.values())?;
-                Self::List(list, Box::new(items))
+                Values::List(list.offsets().clone(), Box::new(items))
             }
             LargeList(item) | FixedSizeList(item, _) | ListView(item) | LargeListView(item) => {
                 return again(List(item.clone()));
             }
             Map(entries, _) => return again(List(Arc::new(Field::clone(entries)))),
             Struct(fields) => {
-                let array = array.as_struct().clone();
-                let columns =
-                    fields.iter().zip(array.columns()).map(|(field, column)| Self::new(field.name(), column));
-                let columns = columns.collect::<Result<_, _>>()?;
-                Self::Struct(array, fields.iter().map(|field| field.name().clone()).collect(), columns)
+                let columns = fields.iter().zip(array.as_struct().columns());
+                Values::Struct(Fields::new(columns.map(|(field, column)| (field.name().as_str(), column)))?)
             }
             Interval(_) | Union(..) => {
                 let (name, data_type) = (name.to_owned(), array.data_type().clone());
                 return Err(UnreadableColumn::Type { name, data_type });
             }
-        })
+        };
+        Ok(Self { nulls: nulls(array), values })
     }
 
+    #[inline]
     fn is_null(&self, row: usize) -> bool {
-        match self {
-            Self::Null => true,
-            Self::Bool(array) => array.is_null(row),
-            Self::I8(array) => array.is_null(row),
-            Self::I16(array) => array.is_null(row),
-            Self::I32(array) => array.is_null(row),
-            Self::I64(array) => array.is_null(row),
-            Self::U8(array) => array.is_null(row),
-            Self::U16(array) => array.is_null(row),
-            Self::U32(array) => array.is_null(row),
-            Self::U64(array) => array.is_null(row),
-            Self::F32(array) => array.is_null(row),
-            Self::F64(array) => array.is_null(row),
-            Self::Text(array) | Self::Decimal(array) => array.is_null(row),
-            Self::Bytes(array) => array.is_null(row),
-            Self::List(array, _) => array.is_null(row),
-            Self::Struct(array, ..) => array.is_null(row),
-        }
+        self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
     }
+}
+
+fn nulls(array: &ArrayRef) -> Option<NullBuffer> {
+    array.logical_nulls().filter(|nulls| nulls.null_count() > 0)
 }
 
 /// One row.
-struct Cells<'c> {
-    names: &'c [String],
-    columns: &'c [Column],
+#[derive(Clone, Copy)]
+struct Record<'c> {
+    fields: &'c Fields,
     row: usize,
 }
 
-impl<'de> Deserializer<'de> for Cells<'_> {
+impl<'de> Deserializer<'de> for Record<'_> {
     type Error = RowError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowError> {
-        visitor.visit_map(Named { cells: self, at: 0 })
+        visitor.visit_map(Named { record: self, at: 0 })
     }
 
+    #[inline(always)]
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, RowError> {
-        let ordered = self.names.len() == fields.len()
-            && self.names.iter().zip(fields).all(|(name, field)| name == field);
-        if ordered {
-            visitor.visit_seq(Ordered { cells: self, at: 0 })
+        if self.fields.are_in_order_of(fields) {
+            visitor.visit_seq(Ordered { record: self, at: 0 })
         } else {
             self.deserialize_any(visitor)
         }
@@ -210,7 +232,7 @@ impl<'de> Deserializer<'de> for Cells<'_> {
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, RowError> {
-        visitor.visit_seq(Ordered { cells: self, at: 0 })
+        visitor.visit_seq(Ordered { record: self, at: 0 })
     }
 
     fn deserialize_tuple_struct<V: Visitor<'de>>(
@@ -219,7 +241,7 @@ impl<'de> Deserializer<'de> for Cells<'_> {
         _: usize,
         visitor: V,
     ) -> Result<V::Value, RowError> {
-        visitor.visit_seq(Ordered { cells: self, at: 0 })
+        visitor.visit_seq(Ordered { record: self, at: 0 })
     }
 
     forward_to_deserialize_any! {
@@ -230,26 +252,40 @@ impl<'de> Deserializer<'de> for Cells<'_> {
 
 /// Fields in the order of the type's.
 struct Ordered<'c> {
-    cells: Cells<'c>,
+    record: Record<'c>,
     at: usize,
+}
+
+impl Record<'_> {
+    /// The value of a field.
+    #[inline(always)]
+    fn value<'de, S: DeserializeSeed<'de>>(self, at: usize, seed: S) -> Result<S::Value, RowError> {
+        let value = seed.deserialize(Value { column: &self.fields.columns[at], row: self.row });
+        value.map_err(|error| self.of_column(at, error))
+    }
+
+    #[cold]
+    fn of_column(self, at: usize, error: RowError) -> RowError {
+        RowError(format!("column {}: {error}", self.fields.names[at]))
+    }
 }
 
 impl<'de> SeqAccess<'de> for Ordered<'_> {
     type Error = RowError;
 
+    #[inline(always)]
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, RowError> {
-        let Some(column) = self.cells.columns.get(self.at) else { return Ok(None) };
+        if self.at == self.record.fields.columns.len() {
+            return Ok(None);
+        }
         self.at += 1;
-        let value = seed.deserialize(Cell { column, row: self.cells.row });
-        value
-            .map(Some)
-            .map_err(|error| RowError(format!("column {}: {error}", self.cells.names[self.at - 1])))
+        self.record.value(self.at - 1, seed).map(Some)
     }
 }
 
 /// Fields by their names.
 struct Named<'c> {
-    cells: Cells<'c>,
+    record: Record<'c>,
     at: usize,
 }
 
@@ -257,28 +293,27 @@ impl<'de> MapAccess<'de> for Named<'_> {
     type Error = RowError;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, RowError> {
-        let Some(name) = self.cells.names.get(self.at) else { return Ok(None) };
+        let Some(name) = self.record.fields.names.get(self.at) else { return Ok(None) };
         let name: StrDeserializer<'_, RowError> = name.as_str().into_deserializer();
         seed.deserialize(name).map(Some)
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, RowError> {
         self.at += 1;
-        let value = seed.deserialize(Cell { column: &self.cells.columns[self.at - 1], row: self.cells.row });
-        value.map_err(|error| RowError(format!("column {}: {error}", self.cells.names[self.at - 1])))
+        self.record.value(self.at - 1, seed)
     }
 }
 
 /// One value.
-struct Cell<'c> {
+struct Value<'c> {
     column: &'c Column,
     row: usize,
 }
 
-impl Cell<'_> {
+impl Value<'_> {
     fn text(&self) -> Result<&str, RowError> {
-        match self.column {
-            Column::Text(array) | Column::Decimal(array) if !array.is_null(self.row) => {
+        match &self.column.values {
+            Values::Text(array) | Values::Decimal(array) if !self.column.is_null(self.row) => {
                 Ok(array.value(self.row))
             }
             _ => Err(RowError("it is not text".to_owned())),
@@ -286,8 +321,8 @@ impl Cell<'_> {
     }
 
     fn float<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowError> {
-        match self.column {
-            Column::Decimal(array) if !array.is_null(self.row) => {
+        match &self.column.values {
+            Values::Decimal(array) if !self.column.is_null(self.row) => {
                 let text = array.value(self.row);
                 let value = text.parse().map_err(|_| RowError(format!("{text} is no number")))?;
                 visitor.visit_f64(value)
@@ -297,7 +332,19 @@ impl Cell<'_> {
     }
 }
 
-impl<'de> Deserializer<'de> for Cell<'_> {
+macro_rules! as_asked {
+    ($($method:ident: $visit:ident($values:ident) or $other:ident;)*) => { $(
+        #[inline(always)]
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowError> {
+            match &self.column.values {
+                Values::$values(values) if !self.column.is_null(self.row) => visitor.$visit(values[self.row]),
+                _ => self.$other(visitor),
+            }
+        }
+    )* };
+}
+
+impl<'de> Deserializer<'de> for Value<'_> {
     type Error = RowError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowError> {
@@ -305,28 +352,41 @@ impl<'de> Deserializer<'de> for Cell<'_> {
         if self.column.is_null(row) {
             return Err(RowError("it is null, and the field is no Option".to_owned()));
         }
-        match self.column {
-            Column::Null => unreachable!("it is null"),
-            Column::Bool(array) => visitor.visit_bool(array.value(row)),
-            Column::I8(array) => visitor.visit_i8(array.value(row)),
-            Column::I16(array) => visitor.visit_i16(array.value(row)),
-            Column::I32(array) => visitor.visit_i32(array.value(row)),
-            Column::I64(array) => visitor.visit_i64(array.value(row)),
-            Column::U8(array) => visitor.visit_u8(array.value(row)),
-            Column::U16(array) => visitor.visit_u16(array.value(row)),
-            Column::U32(array) => visitor.visit_u32(array.value(row)),
-            Column::U64(array) => visitor.visit_u64(array.value(row)),
-            Column::F32(array) => visitor.visit_f32(array.value(row)),
-            Column::F64(array) => visitor.visit_f64(array.value(row)),
-            Column::Text(array) | Column::Decimal(array) => visitor.visit_str(array.value(row)),
-            Column::Bytes(array) => visitor.visit_bytes(array.value(row)),
-            Column::List(array, items) => {
-                let offsets = array.value_offsets();
+        match &self.column.values {
+            Values::Null => unreachable!("it is null"),
+            Values::Bool(values) => visitor.visit_bool(values.value(row)),
+            Values::I8(values) => visitor.visit_i8(values[row]),
+            Values::I16(values) => visitor.visit_i16(values[row]),
+            Values::I32(values) => visitor.visit_i32(values[row]),
+            Values::I64(values) => visitor.visit_i64(values[row]),
+            Values::U8(values) => visitor.visit_u8(values[row]),
+            Values::U16(values) => visitor.visit_u16(values[row]),
+            Values::U32(values) => visitor.visit_u32(values[row]),
+            Values::U64(values) => visitor.visit_u64(values[row]),
+            Values::F32(values) => visitor.visit_f32(values[row]),
+            Values::F64(values) => visitor.visit_f64(values[row]),
+            Values::Text(array) | Values::Decimal(array) => visitor.visit_str(array.value(row)),
+            Values::Bytes(array) => visitor.visit_bytes(array.value(row)),
+            Values::List(offsets, items) => {
                 let (at, end) = (offsets[row] as usize, offsets[row + 1] as usize);
                 visitor.visit_seq(Items { items, at, end })
             }
-            Column::Struct(_, names, columns) => Cells { names, columns, row }.deserialize_any(visitor),
+            Values::Struct(fields) => Record { fields, row }.deserialize_any(visitor),
         }
+    }
+
+    // Of the type that the column has, as nearly all values are.
+    as_asked! {
+        deserialize_i8: visit_i8(I8) or deserialize_any;
+        deserialize_i16: visit_i16(I16) or deserialize_any;
+        deserialize_i32: visit_i32(I32) or deserialize_any;
+        deserialize_i64: visit_i64(I64) or deserialize_any;
+        deserialize_u8: visit_u8(U8) or deserialize_any;
+        deserialize_u16: visit_u16(U16) or deserialize_any;
+        deserialize_u32: visit_u32(U32) or deserialize_any;
+        deserialize_u64: visit_u64(U64) or deserialize_any;
+        deserialize_f32: visit_f32(F32) or float;
+        deserialize_f64: visit_f64(F64) or float;
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowError> {
@@ -339,18 +399,18 @@ impl<'de> Deserializer<'de> for Cell<'_> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, RowError> {
-        match self.column {
-            Column::Struct(array, names, columns) if !array.is_null(self.row) => {
-                Cells { names, columns, row: self.row }.deserialize_struct(name, fields, visitor)
+        match &self.column.values {
+            Values::Struct(columns) if !self.column.is_null(self.row) => {
+                Record { fields: columns, row: self.row }.deserialize_struct(name, fields, visitor)
             }
             _ => self.deserialize_any(visitor),
         }
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, RowError> {
-        match self.column {
-            Column::Struct(array, names, columns) if !array.is_null(self.row) => {
-                Cells { names, columns, row: self.row }.deserialize_tuple(length, visitor)
+        match &self.column.values {
+            Values::Struct(fields) if !self.column.is_null(self.row) => {
+                Record { fields, row: self.row }.deserialize_tuple(length, visitor)
             }
             _ => self.deserialize_any(visitor),
         }
@@ -373,14 +433,6 @@ impl<'de> Deserializer<'de> for Cell<'_> {
         visitor.visit_newtype_struct(self)
     }
 
-    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowError> {
-        self.float(visitor)
-    }
-
-    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowError> {
-        self.float(visitor)
-    }
-
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -395,7 +447,7 @@ impl<'de> Deserializer<'de> for Cell<'_> {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 char str string bytes byte_buf unit unit_struct seq map identifier
+        bool i128 u128 char str string bytes byte_buf unit unit_struct seq map identifier
     }
 }
 
@@ -413,7 +465,7 @@ impl<'de> SeqAccess<'de> for Items<'_> {
             return Ok(None);
         }
         self.at += 1;
-        seed.deserialize(Cell { column: self.items, row: self.at - 1 }).map(Some)
+        seed.deserialize(Value { column: self.items, row: self.at - 1 }).map(Some)
     }
 
     fn size_hint(&self) -> Option<usize> {

@@ -85,7 +85,8 @@ fn stage_inputs(stage: &PreparedStage) -> StageInputs {
                         uris.len() as u32 - 1
                     });
                     let (start, end, file_bytes) = (range.start, range.end, range.file_bytes);
-                    task.ranges.push(FileRange { uri, start, end, file_bytes });
+                    let stamp = range.stamp.number();
+                    task.ranges.push(FileRange { uri, start, end, file_bytes, stamp });
                 }
             }
             TaskInput::Parts(_) => unreachable!("a stage with inputs reads no shuffle"),

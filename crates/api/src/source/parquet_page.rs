@@ -1,6 +1,9 @@
 //! Headers of Parquet pages, read before the parquet crate acts on them: it takes the memory that they ask for.
 
-use super::parquet_thrift::{NUMBER, STRUCT, TRUE, Thrift};
+use super::parquet_thrift::{
+    Kind::{self, Number, Struct, Truth, Unread},
+    Thrift,
+};
 use parquet::basic::CompressionCodec;
 use std::io::{self, Read};
 use thiserror::Error;
@@ -8,11 +11,21 @@ use thiserror::Error;
 /// Gzip makes at most so many bytes of one, an LZ4 frame so many.
 const GZIP_RATIO_MAX: u64 = 1032;
 const LZ4_RATIO_MAX: u64 = 255;
-/// Types of the fields 1, 2, ... of `PageHeader`, and of the structs in it that are looked into.
-const HEADER: [u8; 8] = [NUMBER, NUMBER, NUMBER, NUMBER, STRUCT, STRUCT, STRUCT, STRUCT];
-const DATA_HEADER: [u8; 5] = [NUMBER, NUMBER, NUMBER, NUMBER, STRUCT];
-const DICTIONARY_HEADER: [u8; 3] = [NUMBER, NUMBER, TRUE];
-const DATA_HEADER_V2: [u8; 8] = [NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, TRUE, STRUCT];
+/// The fields 1, 2, ... of `PageHeader`, and of the structs in it.
+const HEADER: [Kind; 8] = [
+    Number,
+    Number,
+    Number,
+    Number,
+    Struct(&DATA_HEADER),
+    Struct(&[]),
+    Struct(&DICTIONARY_HEADER),
+    Struct(&DATA_HEADER_V2),
+];
+// The crate passes over statistics.
+const DATA_HEADER: [Kind; 5] = [Number, Number, Number, Number, Unread];
+const DICTIONARY_HEADER: [Kind; 3] = [Number, Number, Truth];
+const DATA_HEADER_V2: [Kind; 8] = [Number, Number, Number, Number, Number, Number, Truth, Unread];
 
 /// More than a task takes at a time.
 #[derive(Debug, Error)]
@@ -61,6 +74,14 @@ pub(super) enum PartTooLarge {
         /// The limit.
         limit: usize,
     },
+    /// Columns that are said to be there, for which the crate makes room.
+    #[error("its groups are said to have {columns} columns, and no more than {limit} follow")]
+    Columns {
+        /// What its groups say.
+        columns: u64,
+        /// As many as the metadata has.
+        limit: u64,
+    },
     /// The metadata at the end of the file.
     #[error("metadata of {bytes} bytes, and a task of this memory takes {limit_bytes} at most")]
     Footer {
@@ -90,14 +111,8 @@ impl PageHeader {
             match field {
                 2 => raise(&mut header.uncompressed_bytes, thrift.number()?),
                 3 => raise(&mut header.compressed_bytes, thrift.number()?),
-                5 => thrift.fields(&DATA_HEADER, |thrift, field| thrift.skip(DATA_HEADER[field - 1], 1))?,
-                7 => {
-                    thrift.fields(&DICTIONARY_HEADER, |thrift, field| {
-                        thrift.skip(DICTIONARY_HEADER[field - 1], 1)
-                    })?;
-                }
                 8 => header.levels_bytes = header.levels_bytes.max(levels(thrift)?),
-                _ => thrift.skip(HEADER[field - 1], 1)?,
+                _ => thrift.pass_over(HEADER[field - 1])?,
             }
             Ok(())
         })?;
@@ -146,7 +161,7 @@ fn levels<R: Read>(thrift: &mut Thrift<R>) -> io::Result<u64> {
         match field {
             5 => raise(&mut definitions, thrift.number()?),
             6 => raise(&mut repetitions, thrift.number()?),
-            _ => thrift.skip(DATA_HEADER_V2[field - 1], 1)?,
+            _ => thrift.pass_over(DATA_HEADER_V2[field - 1])?,
         }
         Ok(())
     })?;

@@ -8,7 +8,7 @@ use crate::panics;
 use arrow::record_batch::RecordBatch;
 use gristmill_dataflow::attempt::TaskError;
 use gristmill_dataflow::memory::TaskMemory;
-use gristmill_dataflow::read::ReadError;
+use gristmill_dataflow::read::{ReadError, check_unchanged};
 use gristmill_dataflow::split::FileRange;
 use gristmill_dfs::ReadAt;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader};
@@ -106,10 +106,7 @@ impl<'r> Batches<'r> {
         range: &'r FileRange,
         memory: TaskMemory,
     ) -> Result<Self, TaskError> {
-        if file.bytes() != range.file_bytes {
-            let (uri, listed_bytes, found_bytes) = (range.uri.clone(), range.file_bytes, file.bytes());
-            return Err(ReadError::Changed { uri, listed_bytes, found_bytes }.into());
-        }
+        check_unchanged(range, &*file)?;
         let file = ParquetFile::new(file, (memory.bytes / 2).max(PART_BYTES_MIN));
         // The crate panics on some of the files that nobody writes.
         let opened = panics::catch(|| scan.open(&file, range, memory.bytes / 8));

@@ -1,7 +1,7 @@
 //! Thrift's compact protocol, in which Parquet has its metadata: read as far as limits need it, before the parquet crate does.
 //!
-//! What this reads otherwise than the crate would let something pass, so a known field of another type than the format has is
-//! refused.
+//! What this reads otherwise than the crate would let something pass. The crate reads a field that it knows as the format has it,
+//! whatever type the file says that it is of, so one of another type is refused.
 
 use std::io::{self, Read};
 
@@ -9,14 +9,46 @@ use std::io::{self, Read};
 const LEVELS_MAX: u32 = 64;
 
 /// The types of fields.
-pub(super) const TRUE: u8 = 1;
+const TRUE: u8 = 1;
 const FALSE: u8 = 2;
 const BYTE: u8 = 3;
-pub(super) const NUMBER: u8 = 5;
-pub(super) const BYTES: u8 = 8;
-pub(super) const LIST: u8 = 9;
+const DOUBLE: u8 = 7;
+const BYTES: u8 = 8;
+const LIST: u8 = 9;
 const SET: u8 = 10;
-pub(super) const STRUCT: u8 = 12;
+const STRUCT: u8 = 12;
+
+/// What the format has in a field.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Truth,
+    Byte,
+    /// Of any width: they are written in the same way.
+    Number,
+    Double,
+    Bytes,
+    List(&'static Kind),
+    /// Of the fields 1, 2, ...
+    Struct(&'static [Kind]),
+    /// What the crate passes over, as the file says that it is.
+    Unread,
+}
+
+impl Kind {
+    /// Whether this is what a file calls `found`.
+    fn is(self, found: u8) -> bool {
+        match self {
+            Self::Truth => matches!(found, TRUE | FALSE),
+            Self::Byte => found == BYTE,
+            Self::Number => matches!(found, 4..=6),
+            Self::Double => found == DOUBLE,
+            Self::Bytes => found == BYTES,
+            Self::List(_) => found == LIST,
+            Self::Struct(_) => found == STRUCT,
+            Self::Unread => true,
+        }
+    }
+}
 
 /// Reads the compact protocol.
 pub(super) struct Thrift<R> {
@@ -34,28 +66,52 @@ impl<R: Read> Thrift<R> {
         self.bytes
     }
 
-    /// Calls `take` for each field of a struct whose type is known, with its number; skips others.
+    /// Calls `take` for each field of a struct that is one of `kinds`, with its number; passes over others.
     pub(super) fn fields(
         &mut self,
-        types: &[u8],
+        kinds: &[Kind],
         mut take: impl FnMut(&mut Self, usize) -> io::Result<()>,
     ) -> io::Result<()> {
         let mut last = 0;
         while let Some((number, found)) = self.field(last)? {
             last = number;
-            let known = usize::try_from(number).ok().filter(|number| (1..=types.len()).contains(number));
-            let Some(number) = known else {
-                self.skip(found, 1)?;
-                continue;
-            };
-            match (types[number - 1], found) {
+            let known = usize::try_from(number).ok().filter(|number| (1..=kinds.len()).contains(number));
+            match known.map(|number| (number, kinds[number - 1])) {
+                None | Some((_, Kind::Unread)) => self.skip(found, 1)?,
+                Some((_, kind)) if !kind.is(found) => return Err(malformed("a field of another type")),
                 // A truth is all in its type.
-                (TRUE, TRUE | FALSE) => {}
-                (wanted, found) if wanted == found => take(self, number)?,
-                _ => return Err(malformed("a field of another type")),
+                Some((_, Kind::Truth)) => {}
+                Some((number, _)) => take(self, number)?,
             }
         }
         Ok(())
+    }
+
+    /// Passes over a value, and all that is in it, as the crate reads it.
+    pub(super) fn pass_over(&mut self, kind: Kind) -> io::Result<()> {
+        match kind {
+            Kind::Truth | Kind::Unread => Ok(()),
+            Kind::Byte => self.skip(BYTE, 1),
+            Kind::Number => self.varint().map(drop),
+            Kind::Double => self.skip(DOUBLE, 1),
+            Kind::Bytes => self.skip(BYTES, 1),
+            Kind::List(of) => {
+                for _ in 0..self.list_of(*of)? {
+                    self.pass_over(*of)?;
+                }
+                Ok(())
+            }
+            Kind::Struct(kinds) => self.fields(kinds, |thrift, field| thrift.pass_over(kinds[field - 1])),
+        }
+    }
+
+    /// How many elements of this kind follow.
+    pub(super) fn list_of(&mut self, kind: Kind) -> io::Result<u64> {
+        let (count, found) = self.list()?;
+        if count > 0 && !kind.is(found) {
+            return Err(malformed("a list of another type"));
+        }
+        Ok(count)
     }
 
     /// Number and type of the next field; none: the struct ends.
@@ -72,7 +128,7 @@ impl<R: Read> Thrift<R> {
         }
     }
 
-    pub(super) fn skip(&mut self, found: u8, levels: u32) -> io::Result<()> {
+    fn skip(&mut self, found: u8, levels: u32) -> io::Result<()> {
         if levels > LEVELS_MAX {
             return Err(malformed("too many levels"));
         }
@@ -80,7 +136,7 @@ impl<R: Read> Thrift<R> {
             TRUE | FALSE => {}
             BYTE => drop(self.byte()?),
             4..=6 => drop(self.varint()?),
-            7 => self.pass(8)?,
+            DOUBLE => self.pass(8)?,
             BYTES => {
                 let length = self.varint()?;
                 self.pass(length)?;
@@ -103,7 +159,7 @@ impl<R: Read> Thrift<R> {
     }
 
     /// How many elements of which type follow.
-    pub(super) fn list(&mut self) -> io::Result<(u64, u8)> {
+    fn list(&mut self) -> io::Result<(u64, u8)> {
         let byte = self.byte()?;
         let (count, found) = (u64::from(byte >> 4), byte & 0xf);
         let count = if count == 15 { self.varint()? } else { count };

@@ -219,14 +219,16 @@ impl Work {
     fn copy(&self, decoder: &mut Decoder, start: u64, total: &mut u64) -> Result<(), Unwanted> {
         loop {
             let mut chunk = self.used.try_recv().unwrap_or_default();
-            chunk.clear();
-            let read = decoder.by_ref().take(self.chunk_bytes as u64).read_to_end(&mut chunk);
-            *total += chunk.len() as u64;
-            let ended = chunk.len() < self.chunk_bytes;
+            // Of a chunk that comes back nothing is cleared: it has its length, or was the last.
+            chunk.resize(self.chunk_bytes, 0);
+            let (filled, failure) = fill(decoder, &mut chunk);
+            chunk.truncate(filled);
+            *total += filled as u64;
+            let ended = filled < self.chunk_bytes;
             if !chunk.is_empty() {
                 self.send(Message::Chunk(chunk))?;
             }
-            if let Err(source) = read {
+            if let Some(source) = failure {
                 return self.fail(source, *total, false);
             }
             let taken = self.taken.load(Ordering::Relaxed).saturating_sub(start);
@@ -248,4 +250,18 @@ impl Work {
     fn send(&self, message: Message) -> Result<(), Unwanted> {
         self.sender.send(message).map_err(|_| Unwanted)
     }
+}
+
+/// Reads until the buffer is full, or the end, or a failure: how many bytes there are, whatever it was.
+fn fill(decoder: &mut Decoder, buffer: &mut [u8]) -> (usize, Option<io::Error>) {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match decoder.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (filled, Some(error)),
+        }
+    }
+    (filled, None)
 }

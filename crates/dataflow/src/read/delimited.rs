@@ -120,6 +120,7 @@ impl DelimitedReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gristmill_dfs::Stamp;
 
     fn records(text: &str, task_bytes: usize) -> Result<Vec<(u64, String)>, ReadError> {
         let dir = tempfile::tempdir().expect("tempdir");
@@ -127,7 +128,7 @@ mod tests {
         std::fs::write(&path, text).expect("write");
         let uri = Uri::parse(path.to_str().expect("utf-8")).expect("a path");
         let file_bytes = text.len() as u64;
-        let range = FileRange { uri, start: 0, end: file_bytes, file_bytes };
+        let range = FileRange { uri, start: 0, end: file_bytes, file_bytes, stamp: Stamp::UNKNOWN };
         let mut reader = DelimitedReader::open(&range, b',', TaskMemory { bytes: task_bytes })?;
         let mut found = Vec::new();
         while let Some((offset, record)) = reader.next_record()? {

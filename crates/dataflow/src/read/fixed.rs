@@ -78,11 +78,18 @@ impl FixedReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gristmill_dfs::Stamp;
     use proptest::prelude::*;
 
     fn range(path: &std::path::Path, start: u64, end: u64) -> FileRange {
         let uri = Uri::parse(path.to_str().expect("utf-8")).expect("a path");
-        FileRange { uri, start, end, file_bytes: path.metadata().expect("metadata").len() }
+        FileRange {
+            uri,
+            start,
+            end,
+            file_bytes: path.metadata().expect("metadata").len(),
+            stamp: Stamp::UNKNOWN,
+        }
     }
 
     proptest! {

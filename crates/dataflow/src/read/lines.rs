@@ -118,6 +118,7 @@ impl LineReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gristmill_dfs::Stamp;
     use proptest::prelude::*;
 
     fn lines(path: &std::path::Path, cuts: &[u64], task_bytes: usize) -> Vec<(u64, Vec<u8>)> {
@@ -128,7 +129,13 @@ mod tests {
         bounds.sort_unstable();
         let mut found = Vec::new();
         for pair in bounds.windows(2).filter(|pair| pair[0] < pair[1]) {
-            let range = FileRange { uri: uri.clone(), start: pair[0], end: pair[1], file_bytes };
+            let range = FileRange {
+                uri: uri.clone(),
+                start: pair[0],
+                end: pair[1],
+                file_bytes,
+                stamp: Stamp::UNKNOWN,
+            };
             let mut reader = LineReader::open(&range, TaskMemory { bytes: task_bytes }).expect("open");
             while let Some((offset, line)) = reader.next_line().expect("read") {
                 found.push((offset, line.to_vec()));
@@ -177,7 +184,7 @@ mod tests {
         let path = dir.path().join("text");
         std::fs::write(&path, [b"ok\n", &[b'x'; 600_000][..]].concat()).expect("write");
         let uri = Uri::parse(path.to_str().expect("utf-8")).expect("a path");
-        let range = FileRange { uri, start: 0, end: 600_003, file_bytes: 600_003 };
+        let range = FileRange { uri, start: 0, end: 600_003, file_bytes: 600_003, stamp: Stamp::UNKNOWN };
         let mut reader = LineReader::open(&range, TaskMemory { bytes: 1 << 20 }).expect("open");
         assert_eq!(reader.next_line().expect("first"), Some((0, &b"ok"[..])));
         let error = reader.next_line().expect_err("600,000 bytes are more than half a MiB").to_string();
@@ -191,8 +198,24 @@ mod tests {
         let path = dir.path().join("text");
         std::fs::write(&path, b"four").expect("write");
         let uri = Uri::parse(path.to_str().expect("utf-8")).expect("a path");
-        let range = FileRange { uri, start: 0, end: 5, file_bytes: 5 };
+        let range = FileRange { uri, start: 0, end: 5, file_bytes: 5, stamp: Stamp::UNKNOWN };
         let opened = LineReader::open(&range, TaskMemory { bytes: 1 << 20 });
         assert!(matches!(opened.err(), Some(ReadError::Changed { listed_bytes: 5, found_bytes: 4, .. })));
+    }
+
+    #[test]
+    fn a_file_that_was_written_anew_is_refused_though_it_is_as_long_as_before() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("text");
+        std::fs::write(&path, b"four").expect("write");
+        let uri = Uri::parse(path.to_str().expect("utf-8")).expect("a path");
+        let listed = uri.store().expect("a store").list(&uri, 1).expect("listed").remove(0);
+        let range = FileRange { uri, start: 0, end: 4, file_bytes: 4, stamp: listed.stamp };
+        assert!(LineReader::open(&range, TaskMemory { bytes: 1 << 20 }).is_ok());
+        std::fs::write(&path, b"five").expect("write");
+        let later = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+        std::fs::File::options().write(true).open(&path).expect("open").set_modified(later).expect("set");
+        let opened = LineReader::open(&range, TaskMemory { bytes: 1 << 20 });
+        assert!(matches!(opened.err(), Some(ReadError::Rewritten { .. })));
     }
 }

@@ -1,6 +1,6 @@
 //! Gristmill's own sequence files: run files in an output directory.
 
-use super::ReadError;
+use super::{ReadError, check_unchanged};
 use crate::block::{RecordSpan, record_at};
 use crate::run_file::{RunFileReader, RunIndex};
 use crate::split::FileRange;
@@ -31,10 +31,7 @@ impl SequenceReader {
     /// The same over a file that is open already.
     pub fn over(file: Box<dyn ReadAt>, range: &FileRange) -> Result<Self, ReadError> {
         let uri = range.uri.clone();
-        if file.bytes() != range.file_bytes {
-            let (listed_bytes, found_bytes) = (range.file_bytes, file.bytes());
-            return Err(ReadError::Changed { uri, listed_bytes, found_bytes });
-        }
+        check_unchanged(range, &*file)?;
         let (file, index) = RunFileReader::open(file, uri.to_string())?;
         let blocks = index.blocks_within(range.start..range.end);
         Ok(Self {

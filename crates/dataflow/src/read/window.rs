@@ -1,7 +1,7 @@
 //! A sliding window over a file: the bytes from the current record on, as many as one read brings. Of a compressed file
 //! they are the decompressed ones, and offsets count those from where decompression began.
 
-use super::ReadError;
+use super::{ReadError, check_unchanged};
 use crate::compression::{Compression, Decompression};
 use crate::memory::TaskMemory;
 use crate::split::FileRange;
@@ -41,9 +41,7 @@ impl Window {
         memory: TaskMemory,
     ) -> Result<Self, ReadError> {
         let (uri, file_bytes) = (range.uri.clone(), range.file_bytes);
-        if file.bytes() != file_bytes {
-            return Err(ReadError::Changed { uri, listed_bytes: file_bytes, found_bytes: file.bytes() });
-        }
+        check_unchanged(range, &*file)?;
         let read_bytes = memory.read_bytes();
         let (source, base, first_bytes) = match Compression::of(&uri) {
             Some(compression) if file_bytes == 0 => {

@@ -133,6 +133,17 @@ impl OutputStore {
         self.lock().outputs.keys().copied().collect()
     }
 
+    /// Bytes of a job's map outputs that are served.
+    pub fn job_bytes(&self, job: JobId) -> u64 {
+        let state = self.lock();
+        state
+            .outputs
+            .iter()
+            .filter(|(attempt, _)| attempt.task.job == job)
+            .map(|(_, output)| output.bytes)
+            .sum()
+    }
+
     /// The file of a map output that is served.
     pub fn path(&self, attempt: AttemptId) -> Option<PathBuf> {
         let output = self.lock().outputs.get(&attempt).copied()?;

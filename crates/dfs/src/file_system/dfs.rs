@@ -263,6 +263,7 @@ fn status(uri: Uri, entry: &Entry) -> Status {
         owner: entry.owner.clone(),
         group: entry.group.clone(),
         mode: entry.mode,
+        stamp: files::stamp(entry),
         modified_ms: entry.modified_ms,
         accessed_ms: entry.accessed_ms,
         under_construction: entry.under_construction,

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::accounts::{groups, users};
 use super::{Cause, CreateOptions, DeleteOptions, FileSystem, FileWriter, FsError, Kind, Listing, Status};
-use crate::local::LocalStore;
+use crate::local::{LocalStore, stamp};
 use crate::store::{OpenError, ReadAt, Store};
 use crate::uri::Uri;
 
@@ -236,6 +236,7 @@ fn status(uri: Uri, (metadata, is_link): &(Metadata, bool)) -> Status {
         owner: users().name(metadata.uid()),
         group: groups().name(metadata.gid()),
         mode: metadata.mode() & MODE_BITS,
+        stamp: stamp(metadata),
         modified_ms: milliseconds(metadata.mtime(), metadata.mtime_nsec()),
         accessed_ms: milliseconds(metadata.atime(), metadata.atime_nsec()),
         under_construction: false,

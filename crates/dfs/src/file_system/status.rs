@@ -1,5 +1,6 @@
 //! What a file system says of one file or directory.
 
+use crate::stamp::Stamp;
 use crate::uri::Uri;
 
 /// What something is.
@@ -34,6 +35,8 @@ pub struct Status {
     pub group: String,
     /// The 12 bits of its mode.
     pub mode: u32,
+    /// Which content it has.
+    pub stamp: Stamp,
     /// When its content changed, in milliseconds since 1970.
     pub modified_ms: u64,
     /// When it was read, as far as the file system keeps that.

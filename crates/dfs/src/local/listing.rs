@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::is_absence;
+use super::{is_absence, stamp};
 use crate::glob::Pattern;
 use crate::store::{FileInfo, ListError};
 use crate::uri::Uri;
@@ -18,7 +18,7 @@ pub(super) fn list(pattern: &Uri, threads: usize) -> Result<Vec<FileInfo>, ListE
             Ok(below(path.to_path_buf(), Pattern::everything(), threads)?.files)
         }
         Ok(metadata) if metadata.is_file() => {
-            Ok(vec![FileInfo { uri: pattern.clone(), bytes: metadata.len() }])
+            Ok(vec![FileInfo { uri: pattern.clone(), bytes: metadata.len(), stamp: stamp(&metadata) }])
         }
         Ok(_) => Err(ListError::NotAFile { uri: pattern.clone() }),
         Err(source) => list_glob(pattern, threads, source),
@@ -86,8 +86,10 @@ impl Walk {
             found.directories.push(Directory { path, cursor });
         } else if kind.is_file() && cursor.named {
             let metadata = if is_link { fs::metadata(&path) } else { entry.metadata() };
+            let metadata = metadata.map_err(failed)?;
             found.named = true;
-            found.files.push(FileInfo { uri: Uri::local(&path), bytes: metadata.map_err(failed)?.len() });
+            let (bytes, stamp) = (metadata.len(), stamp(&metadata));
+            found.files.push(FileInfo { uri: Uri::local(&path), bytes, stamp });
         }
         Ok(())
     }

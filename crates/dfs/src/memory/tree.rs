@@ -11,6 +11,7 @@ use gristmill_proto::namespace::Summary;
 
 use super::lock;
 use crate::file_system::{Cause, CreateOptions, Kind, Status};
+use crate::stamp::Stamp;
 use crate::uri::Uri;
 
 /// As in a cluster's namespace.
@@ -378,6 +379,7 @@ impl Node {
             owner: self.meta.owner.clone(),
             group: self.meta.group.clone(),
             mode: self.meta.mode,
+            stamp: Stamp::UNKNOWN,
             modified_ms: self.meta.modified_ms,
             accessed_ms: self.meta.accessed_ms,
             under_construction: false,

@@ -10,7 +10,7 @@ use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use super::client::{S3Client, key_of, wait};
 use super::failure::S3Error;
-use super::reader::S3Reader;
+use super::reader::{S3Reader, tag_stamp};
 use super::signing::signatures;
 use super::writer::S3Writer;
 use crate::file_system::{
@@ -58,6 +58,7 @@ impl S3FileSystem {
             owner: String::new(),
             group: String::new(),
             mode,
+            stamp: tag_stamp(meta.and_then(|meta| meta.e_tag.as_deref())),
             // Before 1970 there was no S3.
             modified_ms: modified.max(0) as u64,
             accessed_ms: 0,

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::client::{S3Client, runtime, wait};
 use super::failure::S3Error;
+use crate::stamp::Stamp;
 use crate::store::{OPENING_BYTES_MAX, ReadAt};
 
 /// Of the first range, which is asked for with the length: a small object is one request.
@@ -22,6 +23,11 @@ const RANGE_BYTES_MAX: u64 = 4 << 20;
 const RANGES_AHEAD: usize = 3;
 /// Ranges that follow each other before any is fetched ahead: who jumps about pays for nothing that he does not read.
 const FOLLOWING_MIN: u32 = 2;
+
+/// Of an object with this ETag, if it has one.
+pub(super) fn tag_stamp(tag: Option<&str>) -> Stamp {
+    tag.map_or(Stamp::UNKNOWN, Stamp::of_tag)
+}
 
 /// An object open for reading. That it changes meanwhile is an error, not a mixture.
 pub(super) struct S3Reader {
@@ -126,6 +132,10 @@ impl S3Reader {
 impl ReadAt for S3Reader {
     fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    fn stamp(&self) -> Stamp {
+        tag_stamp(self.tag.as_deref())
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

@@ -1,6 +1,7 @@
 //! A bucket in memory that fails in all the ways that S3 does, and jobs that commit to it nevertheless.
 
 mod bucket;
+mod exhaustive;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -100,6 +101,7 @@ impl Story {
             if master == MASTERS_MAX / 2 {
                 self.bucket.calm();
             }
+            self.bucket.revive();
             let ended = if aborts { self.abort().await } else { self.publish().await };
             match ended {
                 Ok(()) => return,

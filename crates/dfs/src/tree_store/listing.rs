@@ -16,7 +16,7 @@ pub(crate) fn list(fs: &dyn FileSystem, pattern: &Uri, threads: usize) -> Result
                 let walk = Walk { fs, uri, pattern: Pattern::everything() };
                 Ok(walk.files(pattern.path().to_path_buf(), threads)?.unwrap_or_default())
             }
-            Kind::File => Ok(vec![FileInfo { uri, bytes: status.bytes }]),
+            Kind::File => Ok(vec![FileInfo { uri, bytes: status.bytes, stamp: status.stamp }]),
             Kind::Other => Err(ListError::NotAFile { uri }),
         },
         Err(error) => list_glob(fs, pattern, threads, error),
@@ -74,7 +74,7 @@ impl Walk<'_> {
                 found.directories.push(Directory { path: status.uri.path().to_path_buf(), cursor });
             } else if status.is_file() && cursor.named {
                 found.named = true;
-                found.files.push(FileInfo { bytes: status.bytes, uri: status.uri });
+                found.files.push(FileInfo { bytes: status.bytes, stamp: status.stamp, uri: status.uri });
             }
         }
         Ok(())

@@ -20,8 +20,10 @@ struct State {
     durable: Vec<u8>,
     /// Since then, in order.
     unsynced: Vec<Change>,
-    /// Changes and syncs so far.
+    /// Changes and syncs so far,
     steps: u64,
+    /// and which of them were syncs.
+    syncs: Vec<u64>,
     fault: Option<Fault>,
     faults: u64,
 }
@@ -70,6 +72,12 @@ impl Disk {
     /// How many changes and syncs there were.
     pub(crate) fn steps(&self) -> u64 {
         self.0.lock().unwrap().steps
+    }
+
+    /// Which of them were syncs.
+    #[allow(dead_code, reason = "of those that include this file, one asks")]
+    pub(crate) fn syncs(&self) -> Vec<u64> {
+        self.0.lock().unwrap().syncs.clone()
     }
 
     /// How many of them failed.
@@ -134,6 +142,8 @@ impl StorageBackend for Disk {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.0.lock().unwrap();
+        let step = state.steps;
+        state.syncs.push(step);
         state.step()?;
         let changes = std::mem::take(&mut state.unsynced);
         changes.iter().for_each(|change| apply(&mut state.durable, change));

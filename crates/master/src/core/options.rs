@@ -59,6 +59,9 @@ pub struct CoreOptions {
     /// One that has taken so many hundredths speaks against its worker: far more than data explains, and so slow that the
     /// job does better without it.
     pub sluggish_percent: u64,
+    /// One that was overtaken when it had taken so many hundredths, and was twice as far behind as a straggler is, is
+    /// enough for the job to avoid its worker.
+    pub hopeless_percent: u64,
     /// So many thousandths of a stage must be done before others are compared with them. Hadoop: 50.
     pub twins_permille: u32,
     /// Twins at once, of a stage with few tasks. Hadoop: 10.
@@ -95,6 +98,7 @@ impl Default for CoreOptions {
             straggler_percent: 150,
             straggler_behind_ms: 5_000,
             sluggish_percent: 300,
+            hopeless_percent: 400,
             twins_permille: 50,
             twins_min: 10,
             no_progress_ms: 600_000,

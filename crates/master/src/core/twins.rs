@@ -32,6 +32,11 @@ impl CoreOptions {
     fn sluggish(&self) -> Slowness {
         Slowness { percent: self.sluggish_percent, behind_ms: self.straggler_behind_ms }
     }
+
+    /// One that was overtaken and was so slow, for so long, was not out of luck.
+    fn hopeless(&self) -> Slowness {
+        Slowness { percent: self.hopeless_percent, behind_ms: 2 * self.straggler_behind_ms }
+    }
 }
 
 impl Core {
@@ -73,12 +78,22 @@ impl Core {
         else {
             return;
         };
+        let strikes = if self.is_hopeless(loser, attached.worker) { self.options.avoid_slow } else { 1 };
         self.remember(loser, attached.worker, "killed", "another attempt has done the task");
         self.detach(loser);
         self.order_end(attached.worker, loser, "another attempt has done the task", out);
         if winner.is_some_and(|winner| winner.is_twin && attached.launch < winner.launch) {
-            self.was_slow(loser.task.job, attached.worker);
+            self.was_slow(loser.task.job, attached.worker, strikes);
         }
+    }
+
+    fn is_hopeless(&self, attempt: AttemptId, worker: WorkerId) -> bool {
+        let (place, hopeless) = (Place::of(attempt), self.options.hopeless());
+        let running = self.roster.get(worker).and_then(|there| there.running.get(&attempt));
+        let (Some(job), Some(running)) = (self.jobs.get(&attempt.task.job), running) else { return false };
+        let took_ms = self.effort_ms(job, place, running);
+        let effort = Effort { took_ms, records: running.records, bytes: running.bytes };
+        !place.cut && job.stage(place.stage).pace.is_slow(effort, hopeless)
     }
 
     /// An attempt has won: if it took far too long, its worker is slow.
@@ -86,18 +101,19 @@ impl Core {
         let sluggish = self.options.sluggish();
         let is_slow = |job: &Job| !place.cut && job.stage(place.stage).pace.is_slow(effort, sluggish);
         if self.jobs.get(&id).is_some_and(is_slow) {
-            self.was_slow(id, worker);
+            self.was_slow(id, worker, 1);
         }
     }
 
-    fn was_slow(&mut self, id: JobId, worker: WorkerId) {
+    fn was_slow(&mut self, id: JobId, worker: WorkerId, strikes: u32) {
         let Some(there) = self.roster.workers.get_mut(&worker) else { return };
         there.slow_attempts += 1;
         let host = there.host.clone();
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let count = job.slow.entry(worker).or_default();
-        *count += 1;
-        if *count == self.options.avoid_slow {
+        let was_avoided = *count >= self.options.avoid_slow;
+        *count += strikes;
+        if !was_avoided && *count >= self.options.avoid_slow {
             job.warn(&format!("{worker} ({host}) is slow: the job avoids it as long as there are others"));
         }
     }

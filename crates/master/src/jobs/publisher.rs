@@ -176,7 +176,14 @@ impl Publisher {
         if publishes && !self.is_let_go(Moment::After) {
             return;
         }
-        let result = result.map_err(|error| sentence(&error));
+        let result = match result {
+            // The job is done: what is left of it must not look like a failure.
+            Err(OutputError::Stage(error @ StageError::LeftOver { .. })) => {
+                tracing::warn!(%job, error = %sentence(&error), "what was staged is left");
+                Ok(())
+            }
+            ended => ended.map_err(|error| sentence(&error)),
+        };
         match (&work, &result) {
             (_, Ok(())) => tracing::info!(%job, work = name, "outputs are done with"),
             (_, Err(error)) => tracing::warn!(%job, work = name, %error, "outputs cannot be done with"),

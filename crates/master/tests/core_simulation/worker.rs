@@ -190,9 +190,11 @@ impl World {
         let Some(salt) = self.labour(at, attempt) else { return };
         let mut holder = at;
         if stage.target == 1 {
-            let keepers = self.workers[at].attempts[&attempt].keep.clone();
-            let keeper = keepers.into_iter().filter_map(|id| self.workers.iter().position(|w| w.id == id));
-            holder = keeper.into_iter().find(|keeper| self.keeps(*keeper, attempt.task.job)).unwrap_or(at);
+            let keepers = self.workers[at].attempts[&attempt].keep.iter();
+            let place_of = |id: &u64| self.workers.iter().position(|worker| worker.id == *id);
+            let keepers: Vec<usize> = keepers.filter_map(place_of).collect();
+            let keeper = keepers.into_iter().find(|keeper| self.keeps(*keeper, attempt.task.job));
+            holder = keeper.unwrap_or(at);
             let digest = plans::digest(attempt, salt);
             self.workers[holder].outputs.insert(attempt, digest);
             self.workers[holder].jobs.insert(attempt.task.job);
@@ -210,8 +212,8 @@ impl World {
         self.over(at, attempt, TaskReport::Done(Box::new(result)));
     }
 
-    fn keeps(&self, at: usize, job: JobId) -> bool {
-        self.reaches(at) && !self.workers[at].ended.contains(&job)
+    fn keeps(&mut self, at: usize, job: JobId) -> bool {
+        self.reaches(at) && !self.workers[at].ended.contains(&job) && !self.loses()
     }
 
     /// Fetches what the attempt reads; false: not all is there.
@@ -247,9 +249,10 @@ impl World {
         read.len() == expected
     }
 
-    fn fetch(&self, at: usize, output: AttemptId, holder: u64) -> Result<Vec<u8>, fetch_failed::Kind> {
+    fn fetch(&mut self, at: usize, output: AttemptId, holder: u64) -> Result<Vec<u8>, fetch_failed::Kind> {
         let holder = self.workers.iter().position(|worker| worker.id == holder);
-        let Some(holder) = holder.filter(|holder| *holder == at || self.reaches(*holder)) else {
+        let holder = holder.filter(|holder| *holder == at || self.reaches(*holder));
+        let Some(holder) = holder.filter(|_| !self.loses()) else {
             return Err(fetch_failed::Kind::Unreachable);
         };
         self.workers[holder].outputs.get(&output).cloned().ok_or(fetch_failed::Kind::NotFound)

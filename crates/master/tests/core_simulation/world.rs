@@ -158,6 +158,11 @@ impl World {
         self.workers[at].up && self.workers[at].cut_off_until_ms <= self.now_ms
     }
 
+    /// Here nothing is lost between two workers that can talk.
+    pub(crate) fn loses(&mut self) -> bool {
+        false
+    }
+
     /// In order on its stream, after a while.
     fn send(&mut self, stream: u64, to_master: bool, happening: Happening) {
         let delay_ms = 1 + self.below(if self.quiet { 20 } else { 300 });

@@ -223,3 +223,18 @@ fn a_worker_that_is_slow_again_and_again_is_avoided_by_the_job() {
     let workers = cluster.core.cluster(cluster.now_ms).workers;
     assert_eq!(workers.iter().map(|worker| worker.slow_attempts).collect::<Vec<_>>(), [2, 0]);
 }
+
+#[test]
+fn a_worker_that_is_hopelessly_slow_once_is_avoided_by_the_job() {
+    // How long its attempt has taken when it is overtaken, beside a second of the others, and whether that is enough.
+    for (overtaken_ms, is_avoided) in [(8_000, false), (14_000, true)] {
+        let mut cluster = Cluster::with_workers(3);
+        let spec = plans::chain(1, &[3], false);
+        let (job, _, twin) = one_is_slow(&mut cluster, &spec);
+        while cluster.now_ms < overtaken_ms {
+            cluster.pass_with(100, &[1, 2, 3]);
+        }
+        cluster.done(&spec, twin.0, twin.1);
+        assert_eq!(!cluster.status(job).warnings.is_empty(), is_avoided, "after {overtaken_ms} ms");
+    }
+}

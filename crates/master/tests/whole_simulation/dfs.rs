@@ -2,7 +2,7 @@
 //! disks. Whoever calls, calls the master of now; without one there is nobody to call.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use gristmill_dfs::namenode::blocks::{Attendant, Blocks, BlocksOptions, KnownBlock, Outbox};
 use gristmill_dfs::namenode::leases::Leases;
@@ -16,6 +16,7 @@ use gristmill_proto::namespace::answer::Outcome;
 use gristmill_proto::namespace::call::Request;
 
 use crate::disk::{Disk, Replica};
+use crate::script::{Flaw, Passed, Planned, Point, Script};
 use crate::storage;
 
 pub(crate) const CLUSTER: ClusterId = ClusterId([7; 16]);
@@ -67,6 +68,7 @@ pub(crate) struct Dfs {
     pub(crate) contents: BTreeMap<u64, Vec<u8>>,
     pub(crate) out: Outbox,
     pub(crate) clients: u64,
+    pub(crate) script: Script,
 }
 
 /// How long clients have been silent.
@@ -132,9 +134,34 @@ impl Dfs {
     /// The master's machine loses power.
     pub(crate) fn lose_power(&mut self, dice: u64) {
         self.running = None;
+        let dice = self.script.power_lost(&self.storage, dice);
         self.storage = self.storage.after_power_loss(&mut storage::Dice(dice | 1));
+        self.storage.set_fault(self.script.failing_step());
         (self.failed, self.out) = (false, Outbox::default());
         self.nodes.iter_mut().for_each(|node| node.stream = None);
+    }
+
+    /// There is a file system, and from now on just this goes wrong.
+    pub(crate) fn plan_faults(&mut self, planned: &[Planned]) {
+        static FOUNDED: LazyLock<storage::Disk> = LazyLock::new(|| {
+            let disk = storage::Disk::default();
+            drop(Namespace::with_backend(disk.clone(), namespace_options()).expect("the disk is good"));
+            disk
+        });
+        self.storage = FOUNDED.copy();
+        self.script = Script::new(planned);
+        self.storage.set_fault(self.script.failing_step());
+    }
+
+    /// Something is about to happen that a script may let fail.
+    pub(crate) fn fault(&mut self, point: Point) -> Option<Flaw> {
+        self.script.pass(point, self.storage.steps())
+    }
+
+    /// Nothing goes wrong any more. Returns what was passed.
+    pub(crate) fn end_faults(&mut self) -> Passed {
+        self.storage.set_fault(None);
+        self.script.shut(&self.storage)
     }
 
     pub(crate) fn snapshot(&self) -> Option<Arc<Snapshot>> {

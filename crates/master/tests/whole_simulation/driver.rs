@@ -15,6 +15,9 @@ use crate::writer::{Author, Step, Writer};
 /// A job that is not taken yet is submitted again after so long.
 const SUBMIT_INTERVAL_MS: u64 = 2_000;
 
+/// Words of two blocks.
+const REFERENCE_WORDS: usize = 30;
+
 /// What one map reads: a block of a file, as it was written.
 pub(crate) struct Split {
     pub(crate) path: String,
@@ -55,6 +58,13 @@ impl World {
             let plan = (1 + self.below(4) as u32, 1 + self.below(50_000));
             self.driver.plans.push(plan);
         }
+    }
+
+    /// Two blocks, counted by two maps and two reduces.
+    pub(crate) fn plan_reference(&mut self) {
+        let file = words::file(REFERENCE_WORDS, |end| self.below(end));
+        self.driver.files.push(file);
+        self.driver.plans.push((2, 1));
     }
 
     pub(crate) fn drive(&mut self) {

@@ -9,6 +9,7 @@ use gristmill_proto::task::attempt_failure::Kind;
 
 use crate::attendance::Notice;
 use crate::plans;
+use crate::script::Point;
 use crate::words;
 use crate::worker::failure;
 use crate::world::World;
@@ -30,7 +31,7 @@ impl World {
     fn read_split(&mut self, at: usize, attempt: AttemptId) -> Option<u64> {
         let split = &self.driver.splits[attempt.task.task as usize];
         let (path, offset, bytes) = (split.path.clone(), split.offset, split.bytes.len() as u64);
-        if !self.reaches(at) || self.master_stuck_until_ms > self.now_ms {
+        if !self.reaches(at) || self.master_stuck_until_ms > self.now_ms || self.loses() {
             return None;
         }
         self.prepare_dfs();
@@ -40,7 +41,9 @@ impl World {
         let block = &located.blocks[0];
         assert_eq!((block.offset, block.bytes), (offset, bytes), "{attempt}: the input has changed");
         let meets: Vec<bool> = (0..self.workers.len()).map(|to| self.meets(Some(at), to)).collect();
-        let (read, damaged) = self.dfs.read(block.block, block.generation, block.bytes, |to| meets[to]);
+        let mut is_lost = self.loses();
+        let answers = |to: usize| meets[to] && !std::mem::take(&mut is_lost);
+        let (read, damaged) = self.dfs.read(block.block, block.generation, block.bytes, answers);
         for (worker, info) in damaged {
             self.count("damage read around");
             self.tell_blocks(worker, Notice::Bad(vec![info]));
@@ -53,6 +56,11 @@ impl World {
         assert_eq!(read, split.bytes, "{attempt} read something else");
         self.counts.insert(plans::digest(attempt, 0), words::count(&read));
         Some(0)
+    }
+
+    /// Whether a question to another, or its answer, is lost.
+    pub(crate) fn loses(&mut self) -> bool {
+        self.dfs.fault(Point::Exchange).is_some()
     }
 
     fn write_part(&mut self, at: usize, attempt: AttemptId) -> Option<u64> {

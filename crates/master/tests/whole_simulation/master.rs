@@ -9,6 +9,7 @@ use gristmill_proto::job::job_status::State;
 
 use crate::dfs::LEASE_MS;
 use crate::publisher::Work;
+use crate::script::{Flaw, Point};
 use crate::worker::stream_of;
 use crate::world::{Happening, World};
 
@@ -175,7 +176,9 @@ impl World {
         core.handle(self.now_ms, event, &mut out);
         core.check().unwrap_or_else(|wrong| panic!("{wrong}"));
         let dies = !self.quiet && !out.is_empty() && self.below(20_000) < 60;
-        if dies && self.chance(500) {
+        let is_durable = out.iter().any(|command| matches!(command, Command::Persist(_)));
+        let fault = if is_durable { self.dfs.fault(Point::Turn) } else { None };
+        if dies && self.chance(500) || fault == Some(Flaw::DiesBefore) {
             self.count("turn lost");
             return self.crash_master();
         }
@@ -188,7 +191,7 @@ impl World {
                 self.store.write(record);
             }
         }
-        if dies {
+        if dies || fault.is_some() {
             self.count("turn durable and lost");
             return self.crash_master();
         }
@@ -200,6 +203,8 @@ impl World {
             self.remember(&format!("{command:?}"));
         }
         match command {
+            // The answer to the driver may be lost.
+            Command::Admit { .. } if self.loses() => {}
             Command::Admit { job, .. } => self.admitted(job),
             Command::Refuse { job, refusal } => panic!("{job} is refused: {refusal:?}"),
             Command::Stage(job) => self.publish_later(job, Work::Stage),

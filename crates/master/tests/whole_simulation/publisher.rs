@@ -64,7 +64,10 @@ impl World {
             self.count("publication waits");
             return self.after(PAUSE_MS, Happening::Outputs(job, epoch));
         }
-        let result = result.map_err(|error| error.to_string());
+        let result = match result {
+            Err(StageError::LeftOver { .. }) => Ok(()),
+            ended => ended.map_err(|error| error.to_string()),
+        };
         match work {
             Work::Stage => self.tell_core(Event::Staged { job, result }),
             Work::Publish(..) => self.tell_core(Event::Published { job, result }),

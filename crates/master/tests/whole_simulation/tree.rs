@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use gristmill_dfs::file_system::{
     Cause, CreateOptions, DeleteOptions, FileSystem, FileWriter, FsError, Kind, Listing, Publish, Status,
 };
-use gristmill_dfs::{ReadAt, Uri};
+use gristmill_dfs::{ReadAt, Stamp, Uri};
 use gristmill_proto::ids::ClientId;
 use gristmill_proto::namespace::answer::Outcome;
 use gristmill_proto::namespace::call::Request;
@@ -18,6 +18,7 @@ use gristmill_proto::namespace::{
 };
 
 use crate::dfs::Dfs;
+use crate::script::{Flaw, Point};
 
 /// Room for a manifest in one block.
 const MANIFEST_BYTES_MAX: u64 = 8 << 10;
@@ -65,8 +66,11 @@ impl State {
         if self.calls_left == Some(0) {
             return Err(not_now("the master is dead"));
         }
+        let fault = self.fault(&[Flaw::Before, Flaw::DiesBefore])?;
         self.sequence += 1;
-        match self.dfs.call(self.client, self.sequence, request, "") {
+        let outcome = self.dfs.call(self.client, self.sequence, request, "");
+        self.fail(fault, &[Flaw::After, Flaw::DiesAfter])?;
+        match outcome {
             None => Err(not_now("the master's store has failed")),
             Some(Outcome::Failure(failure)) => Err(match failure.kind() {
                 Refused::NotFound => Cause::NotFound,
@@ -80,6 +84,20 @@ impl State {
         }
     }
 
+    /// A script may let the call fail: now, if it is one of these kinds.
+    fn fault(&mut self, now: &[Flaw]) -> Result<Option<Flaw>, Cause> {
+        let fault = self.dfs.fault(Point::Publication);
+        self.fail(fault, now).map(|()| fault)
+    }
+
+    fn fail(&mut self, fault: Option<Flaw>, now: &[Flaw]) -> Result<(), Cause> {
+        let Some(kind) = fault.filter(|kind| now.contains(kind)) else { return Ok(()) };
+        if matches!(kind, Flaw::DiesBefore | Flaw::DiesAfter) {
+            self.calls_left = Some(0);
+        }
+        Err(not_now("the call has failed"))
+    }
+
     /// A file of one block, on all its workers at one moment.
     fn write(&mut self, inode: u64, bytes: &[u8]) -> Result<(), Cause> {
         let added = self.ask(Request::AddBlock(AddBlock { inode, previous: None, exclude: Vec::new() }))?;
@@ -87,6 +105,7 @@ impl State {
         self.dfs.contents.insert(block.block, bytes.to_vec());
         let end = BlockEnd { block: block.block, generation: block.generation, bytes: bytes.len() as u64 };
         for replica in &block.replicas {
+            let fault = self.fault(&[Flaw::Before, Flaw::DiesBefore])?;
             let node = &mut self.dfs.nodes[replica.worker as usize - 1];
             if !node.in_reach || !node.disk.write(end.block, end.generation, 0) {
                 return Err(not_now("a worker is away"));
@@ -100,7 +119,9 @@ impl State {
             let Some(from) = attendant else { return Err(not_now("a worker is unknown")) };
             let mut blocks = running.blocks.lock().expect("no thread panics");
             let finished = blocks.finished(*from, &known, now_ms, &mut self.dfs.out);
+            drop(blocks);
             finished.map_err(|refused| not_now(&refused.detail))?;
+            self.fail(fault, &[Flaw::After, Flaw::DiesAfter])?;
         }
         self.ask(Request::Complete(Complete { inode, last: Some(end) })).map(drop)
     }
@@ -121,6 +142,7 @@ fn status(uri: Uri, entry: &Entry) -> Status {
         owner: entry.owner.clone(),
         group: entry.group.clone(),
         mode: entry.mode,
+        stamp: Stamp::UNKNOWN,
         modified_ms: entry.modified_ms,
         accessed_ms: entry.accessed_ms,
         under_construction: entry.under_construction,

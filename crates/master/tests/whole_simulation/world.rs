@@ -16,6 +16,7 @@ use crate::driver::Driver;
 use crate::oracle::Oracle;
 use crate::plans::Readings;
 use crate::publisher::Work;
+use crate::script::{Flaw, Planned, Point};
 use crate::store::Store;
 use crate::words::Counts;
 use crate::worker::Worker;
@@ -27,6 +28,10 @@ const STREAM_DELAY_MS: u64 = 300;
 const CALL_DELAY_MS: u64 = 1_500;
 /// and any message when it is quiet.
 const QUIET_DELAY_MS: u64 = 20;
+/// Of the reference job: dice by which no attempt takes long.
+const REFERENCE_SEED: u64 = 3;
+/// And workers of a slot each, of which the last has no blocks.
+const REFERENCE_WORKERS: usize = 4;
 /// What happened last, as a failing seed prints it.
 const TRACE_LINES: usize = 300;
 
@@ -55,6 +60,8 @@ pub(crate) enum Happening {
     ReadPage(usize, u64, u64, u64),
     Page(usize, Box<Page>),
     Copied(usize, usize, u64, u64),
+    /// A stream of this worker breaks.
+    Severed(usize, u64),
 }
 
 pub(crate) struct World {
@@ -99,7 +106,26 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(seed: u64) -> World {
-        let mut world = World {
+        let mut world = World::empty(seed);
+        world.found();
+        world
+    }
+
+    /// One small job, in which just these faults happen.
+    pub(crate) fn reference(faults: &[Planned]) -> World {
+        let mut world = World::empty(REFERENCE_SEED);
+        world.quiet = true;
+        world.dfs.plan_faults(faults);
+        for at in 0..REFERENCE_WORKERS {
+            world.add_worker(at, 1, at + 1 < REFERENCE_WORKERS);
+        }
+        world.plan_reference();
+        world.set_off();
+        world
+    }
+
+    fn empty(seed: u64) -> World {
+        World {
             seed,
             dice: Dice::new(seed),
             now_ms: 1,
@@ -130,31 +156,37 @@ impl World {
             lines: VecDeque::new(),
             is_told: std::env::var_os("WHOLE_TOLD").is_some(),
             tally: BTreeMap::new(),
-        };
-        world.found();
-        world
+        }
     }
 
     /// Machines, the input, and what begins.
     fn found(&mut self) {
         let cores = 3 + self.below(3) as usize;
         for at in 0..cores + self.below(3) as usize {
-            let (slots, is_core) = (1 + self.below(2) as u32, at < cores);
-            let id = if is_core { at as u64 + 1 } else { 0 };
-            self.workers.push(Worker { id, is_core, slots, slowness: 1, ..Worker::default() });
-            self.dfs.nodes.push(Node::default());
-            self.mute_until_ms.push(0);
-            self.deaf_until_ms.push(0);
-            self.after(2, Happening::Start(at));
-            let (beat, work) = (3 + self.below(1000), 3 + self.below(100));
-            self.after(beat, Happening::Beat(at));
-            self.after(work, Happening::Work(at));
+            let slots = 1 + self.below(2) as u32;
+            self.add_worker(at, slots, at < cores);
         }
         self.plan_driver();
+        self.set_off();
+        self.after(2_000, Happening::Mischief);
+    }
+
+    fn add_worker(&mut self, at: usize, slots: u32, is_core: bool) {
+        let id = if is_core { at as u64 + 1 } else { 0 };
+        self.workers.push(Worker { id, is_core, slots, slowness: 1, ..Worker::default() });
+        self.dfs.nodes.push(Node::default());
+        self.mute_until_ms.push(0);
+        self.deaf_until_ms.push(0);
+        self.after(2, Happening::Start(at));
+        let (beat, work) = (3 + self.below(1000), 3 + self.below(100));
+        self.after(beat, Happening::Beat(at));
+        self.after(work, Happening::Work(at));
+    }
+
+    fn set_off(&mut self) {
         self.after(0, Happening::MasterStarts);
         self.after(1, Happening::Tick);
         self.after(1_500, Happening::Drive);
-        self.after(2_000, Happening::Mischief);
     }
 
     /// A number below `end`.
@@ -222,6 +254,18 @@ impl World {
 
     /// In order on its stream, after a while; a partition holds it up.
     pub(crate) fn send(&mut self, at: usize, stream: u64, to_master: bool, happening: Happening) {
+        let is_end = matches!(happening, Happening::Broken(_) | Happening::Left(_) | Happening::Severed(..));
+        match if is_end { None } else { self.dfs.fault(Point::Message) } {
+            None => self.put_on_stream(at, stream, to_master, happening),
+            Some(Flaw::Before) => self.sever(at, stream),
+            Some(_) => {
+                self.put_on_stream(at, stream, to_master, happening);
+                self.put_on_stream(at, stream, to_master, Happening::Severed(at, stream));
+            }
+        }
+    }
+
+    fn put_on_stream(&mut self, at: usize, stream: u64, to_master: bool, happening: Happening) {
         let delay_ms = self.delay_ms(STREAM_DELAY_MS);
         let partition_ms = if to_master { self.mute_until_ms[at] } else { self.deaf_until_ms[at] };
         let last_ms = self.last_ms.entry((stream, to_master)).or_default();
@@ -234,6 +278,12 @@ impl World {
     /// On no stream: it may be lost, come twice, late, or before what was sent earlier.
     pub(crate) fn send_loosely(&mut self, happening: Happening) {
         let delay_ms = self.delay_ms(CALL_DELAY_MS);
+        match self.dfs.fault(Point::Call) {
+            None => {}
+            Some(Flaw::Twice) => self.after(delay_ms + CALL_DELAY_MS, happening.clone()),
+            Some(Flaw::Late) => return self.after(delay_ms + 10 * CALL_DELAY_MS, happening),
+            Some(_) => return self.count("call lost"),
+        }
         if !self.quiet {
             match self.below(100) {
                 0..4 => return self.count("call lost"),
@@ -271,6 +321,16 @@ impl World {
     pub(crate) fn break_stream(&mut self, at: usize) {
         if let Some(session) = self.workers[at].session.take() {
             self.send(at, session, true, Happening::Broken(session));
+        }
+    }
+
+    /// A stream of the worker breaks, if it is not over.
+    fn sever(&mut self, at: usize, stream: u64) {
+        if self.workers[at].session == Some(stream) {
+            self.break_stream(at);
+        }
+        if self.dfs.nodes[at].stream == Some(stream) {
+            self.leave(at);
         }
     }
 
@@ -316,6 +376,7 @@ impl World {
             }
             Happening::Notice(at, stream, notice) => self.take_notice(at, stream, *notice),
             Happening::Left(stream) => self.left(stream),
+            Happening::Severed(at, stream) => self.sever(at, stream),
             Happening::Page(at, page) => self.take_page(at, &page),
             Happening::ReadPage(at, life, report, first) => self.read_page(at, life, report, first),
             Happening::Copied(source, target, block, generation) => {

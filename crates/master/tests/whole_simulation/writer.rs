@@ -12,6 +12,7 @@ use gristmill_proto::namespace::{
 };
 
 use crate::dfs::REPLICATION;
+use crate::script::{Flaw, Point};
 use crate::world::{Happening, World};
 
 /// A call without an answer is sent again after so long.
@@ -246,8 +247,10 @@ impl World {
         for &worker in &writer.pipeline.clone() {
             let bytes = self.below(end.bytes + 1);
             let takes = self.takes_bytes(writer, worker);
+            let fault = self.dfs.fault(Point::Exchange);
             let disk = &mut self.dfs.nodes[worker as usize - 1].disk;
-            if !takes || !disk.write(end.block, end.generation, bytes) {
+            let takes = takes && fault != Some(Flaw::Before);
+            if !takes || !disk.write(end.block, end.generation, bytes) || fault.is_some() {
                 failed.push(worker);
             }
         }
@@ -265,8 +268,11 @@ impl World {
                     replica.generation == end.generation && !is_fenced && is_open && !replica.noticed
                 })
         };
-        let failed: Vec<u64> =
+        let mut failed: Vec<u64> =
             writer.pipeline.iter().copied().filter(|&worker| !may_finish(self, worker)).collect();
+        if failed.is_empty() {
+            failed = self.lose_acks(writer, end);
+        }
         if failed.is_empty() {
             for &worker in &writer.pipeline {
                 let disk = &mut self.dfs.nodes[worker as usize - 1].disk;
@@ -278,6 +284,21 @@ impl World {
             return writer.next_block();
         }
         self.go_on_without(writer, failed, Step::Finish);
+    }
+
+    /// Of the workers that may finish, those that are not asked, or whose answer is lost.
+    fn lose_acks(&mut self, writer: &Writer, end: BlockEnd) -> Vec<u64> {
+        let mut failed = Vec::new();
+        for &worker in &writer.pipeline {
+            let Some(kind) = self.dfs.fault(Point::Exchange) else { continue };
+            failed.push(worker);
+            if kind == Flaw::After {
+                let disk = &mut self.dfs.nodes[worker as usize - 1].disk;
+                let info = disk.finish(end.block, end.generation, end.bytes).expect("it may");
+                self.tell_finished(worker as usize - 1, info);
+            }
+        }
+        failed
     }
 
     fn go_on_without(&mut self, writer: &mut Writer, failed: Vec<u64>, next: Step) {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   incoming/<number>            being written
-//!   objects/<xx>/<number>        whole and on disk; xx are the last two digits of the number, which is in hex
+//!   objects/<xx>/<number>        whole, and on disk before the index names it; xx are the last two digits of the number,
+//!                                which is in hex
 //! ```
 //!
 //! A file of an object is removed after the change that takes it out of the index, and not before its last reader is
@@ -158,12 +159,13 @@ impl NewFile {
         self.file.write_all(bytes).map_err(|source| self.error(source))
     }
 
-    /// Puts the file on disk, and at its place.
+    /// Puts the file at its place, and on disk. In this order a file system with a journal has one entry to write and not two:
+    /// syncing the file writes the new name as well, and its directory has nothing left.
     pub(crate) fn finish(&mut self) -> Result<(), StoreError> {
-        self.file.sync_all().map_err(|source| self.error(source))?;
         let place = self.files.path(self.number);
         fs::rename(&self.path, &place).map_err(|source| self.error(source))?;
         self.path = place;
+        self.file.sync_all().map_err(|source| self.error(source))?;
         let directory = self.path.parent().expect("it is in a directory");
         sync_directory(directory).map_err(|source| self.error(source))
     }

@@ -4,13 +4,13 @@ use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 use prost::Message;
-use redb::ReadableDatabase;
+use redb::{Database, ReadableDatabase};
 
 use super::committer::Freed;
 use super::failure::{Failure, Refusal};
 use super::files::NewFile;
 use super::records::{ObjectRecord, ObjectSummary};
-use super::tables::{self, Snapshot, Tables, decode};
+use super::tables::{self, Tables, decode};
 use super::{DataReader, Page, Query, Store, listing, on_disk};
 
 /// What must be under a key for it to be written or removed. Whoever decides holds the index alone.
@@ -80,34 +80,32 @@ impl Store {
     }
 
     pub(crate) async fn object(&self, bucket: String, key: String) -> Result<ObjectRecord, Failure> {
-        self.look(move |snapshot| find(snapshot, &bucket, &key)).await
+        let database = Arc::clone(&self.database);
+        on_disk(move || find(&database, &bucket, &key)).await
     }
 
     /// Looks an object up, has `choose` say which of its bytes to read, and opens them. The first of them are read at once: a
-    /// small object is one visit to the disk.
+    /// small object that memory has is answered without another thread, which would cost more than all the rest.
     ///
     /// The object can be read to its end, whatever happens to its key meanwhile.
-    pub(crate) async fn open_object<T: Send + 'static, E: From<Failure> + Send + 'static>(
+    pub(crate) async fn open_object<T: Send, E: From<Failure>>(
         &self,
         bucket: String,
         key: String,
-        choose: impl FnOnce(&ObjectRecord) -> Result<(Range<u64>, T), E> + Send + 'static,
+        choose: impl FnOnce(&ObjectRecord) -> Result<(Range<u64>, T), E>,
     ) -> Result<(ObjectRecord, T, DataReader), E> {
-        let (database, files) = (Arc::clone(&self.database), Arc::clone(&self.files));
-        on_disk(move || {
-            let (record, pin) = files.pin(|| {
-                let transaction = database.begin_read().map_err(Failure::from)?;
-                let snapshot = Snapshot::open(&transaction).map_err(Failure::from)?;
-                let record = find(&snapshot, &bucket, &key)?;
-                let first = record.data.first().map_or(0, |file| file.number);
-                Ok::<_, Failure>((record, first))
-            })?;
-            let (range, chosen) = choose(&record)?;
-            let mut reader = DataReader::new(Arc::clone(&files), &record.data, &range, pin);
-            reader.make_ready().map_err(Failure::from)?;
-            Ok((record, chosen, reader))
-        })
-        .await
+        let (record, pin) = self.files.pin(|| {
+            let record = find(&self.database, &bucket, &key)?;
+            let first = record.data.first().map_or(0, |file| file.number);
+            Ok::<_, Failure>((record, first))
+        })?;
+        let (range, chosen) = choose(&record)?;
+        let mut reader = DataReader::new(Arc::clone(&self.files), &record.data, &range, pin);
+        if reader.make_ready_from_memory().map_err(Failure::from)? {
+            return Ok((record, chosen, reader));
+        }
+        let reader = on_disk(move || reader.make_ready().map(|()| reader)).await.map_err(Failure::from)?;
+        Ok((record, chosen, reader))
     }
 
     /// Removes keys in one change; says of each whether its condition held. One that is not there is removed.
@@ -168,7 +166,6 @@ fn of_bucket<T>(
     objects.take_while(in_bucket).map(|object| object.map(|((_, key), value)| (key, value)))
 }
 
-fn find(snapshot: &Snapshot, bucket: &str, key: &str) -> Result<ObjectRecord, Failure> {
-    snapshot.check_bucket(bucket)?;
-    Ok(tables::object(&snapshot.objects, bucket, key)?.ok_or(Refusal::NoSuchKey)?)
+fn find(database: &Database, bucket: &str, key: &str) -> Result<ObjectRecord, Failure> {
+    Ok(tables::find(&database.begin_read()?, bucket, key)?.ok_or(Refusal::NoSuchKey)?)
 }

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rustix::io::{ReadWriteFlags, preadv2};
 
 use super::failure::StoreError;
 use super::files::{Files, PinGuard};
@@ -15,6 +16,8 @@ use super::records::DataFile;
 
 /// What is read at a time. A connection holds two of them: one being sent, one being read.
 const READ_CHUNK_BYTES: u64 = 256 * 1024;
+/// What is copied on a thread of the network if memory has it: more would keep the other connections waiting.
+const CACHED_BYTES_MAX: u64 = 64 * 1024;
 
 /// Reads a range of an object, which stays on disk as long.
 pub(crate) struct DataReader {
@@ -27,6 +30,7 @@ pub(crate) struct DataReader {
 }
 
 /// What is still to be read of a file.
+#[derive(Clone, Copy)]
 struct Piece {
     number: u64,
     offset: u64,
@@ -54,6 +58,25 @@ impl DataReader {
         Ok(())
     }
 
+    /// The same without waiting for the disk. False: they are many, or not in memory, or cannot be read; `make_ready` says why.
+    pub(crate) fn make_ready_from_memory(&mut self) -> Result<bool, StoreError> {
+        let Some(Piece { number, offset, bytes }) = self.pieces.front().copied() else { return Ok(true) };
+        if bytes > CACHED_BYTES_MAX {
+            return Ok(false);
+        }
+        let file = self.file(number)?;
+        let mut chunk = vec![0; usize::try_from(bytes).expect("a chunk fits")];
+        let read = preadv2(&file, &mut [IoSliceMut::new(&mut chunk)], offset, ReadWriteFlags::NOWAIT);
+        let whole = read == Ok(chunk.len());
+        if whole {
+            self.pieces.pop_front();
+            self.ready = Some(Bytes::from(chunk));
+        } else {
+            self.open = Some(file);
+        }
+        Ok(whole)
+    }
+
     /// What is ready.
     pub(crate) fn take_ready(&mut self) -> Option<Bytes> {
         self.ready.take()
@@ -64,24 +87,30 @@ impl DataReader {
         if let Some(ready) = self.ready.take() {
             return Ok(Some(ready));
         }
-        let Some(piece) = self.pieces.front_mut() else { return Ok(None) };
-        let path = self.files.path(piece.number);
-        let file_error = |source: io::Error| StoreError::File { path: path.clone(), source };
-        let file = match self.open.take() {
-            Some(file) => file,
-            None => File::open(&path).map_err(file_error)?,
-        };
-        let count = piece.bytes.min(READ_CHUNK_BYTES);
+        let Some(Piece { number, offset, bytes }) = self.pieces.front().copied() else { return Ok(None) };
+        let file = self.file(number)?;
+        let count = bytes.min(READ_CHUNK_BYTES);
         let mut chunk = vec![0; usize::try_from(count).expect("a chunk fits")];
         // A file that is too short is an error, never a short answer.
-        file.read_exact_at(&mut chunk, piece.offset).map_err(file_error)?;
-        piece.offset += count;
-        piece.bytes -= count;
-        if piece.bytes == 0 {
+        file.read_exact_at(&mut chunk, offset).map_err(self.failure(number))?;
+        if count == bytes {
             self.pieces.pop_front();
         } else {
+            self.pieces[0] = Piece { number, offset: offset + count, bytes: bytes - count };
             self.open = Some(file);
         }
         Ok(Some(Bytes::from(chunk)))
+    }
+
+    /// The file of the first piece.
+    fn file(&mut self, number: u64) -> Result<File, StoreError> {
+        match self.open.take() {
+            Some(file) => Ok(file),
+            None => File::open(self.files.path(number)).map_err(self.failure(number)),
+        }
+    }
+
+    fn failure(&self, number: u64) -> impl FnOnce(io::Error) -> StoreError + '_ {
+        move |source| StoreError::File { path: self.files.path(number), source }
     }
 }

@@ -107,6 +107,16 @@ pub(crate) fn object(
     found.map(|bytes| decode(|| format!("{bucket}/{key}"), bytes.value())).transpose()
 }
 
+/// An object as it is now, by the two tables that it takes: opening one is most of a look.
+pub(crate) fn find(
+    transaction: &ReadTransaction,
+    bucket: &str,
+    key: &str,
+) -> Result<Option<ObjectRecord>, Failure> {
+    check_bucket(&transaction.open_table(BUCKETS)?, bucket)?;
+    Ok(object(&transaction.open_table(OBJECTS)?, bucket, key)?)
+}
+
 pub(crate) fn upload(
     uploads: &impl ReadableTable<UploadKey, &'static [u8]>,
     bucket: &str,

@@ -12,9 +12,10 @@ use gristmill_proto::task::attempt_failure::Kind;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::Signal;
+use thiserror::Error;
 
 use super::assignment::Outcome;
-use super::bounds::{Bounds, Excess};
+use super::bounds::{Bounds, Excess, LookError};
 use super::frames::{Filled, Inbound, Outbound, frame};
 use super::launch::Process;
 use super::logs::{AttemptLogs, Capture};
@@ -28,6 +29,15 @@ use crate::reap::{signal_group, timespec};
 const LAST_WORDS_MAX: usize = 1024;
 /// Read of a pipe before others get their turn.
 const PIPE_TURN_BYTES: usize = 1 << 20;
+
+/// Why a child cannot be seen through.
+#[derive(Debug, Error)]
+pub(crate) enum ConductError {
+    #[error("cannot follow the process")]
+    Process(#[from] io::Error),
+    #[error(transparent)]
+    Look(#[from] LookError),
+}
 
 /// What the thread of an attempt tells while it runs, and listens to.
 pub(crate) struct Company<'a> {
@@ -102,7 +112,7 @@ impl<'a> Conduct<'a> {
     }
 
     /// Until the process and its group have ended. An error leaves processes: the caller must kill what is marked.
-    pub(crate) fn run(mut self) -> io::Result<Conducted> {
+    pub(crate) fn run(mut self) -> Result<Conducted, ConductError> {
         loop {
             let ready = self.wait()?;
             if ready.mail {
@@ -127,16 +137,21 @@ impl<'a> Conduct<'a> {
     }
 
     /// Who takes too much is not asked to end: it would take more meanwhile.
-    fn keep_bounds(&mut self) -> io::Result<()> {
+    fn keep_bounds(&mut self) -> Result<(), ConductError> {
         let now = Instant::now();
         let Some(excess) = self.bounds.look(now)?.filter(|_| !self.exceeded) else { return Ok(()) };
+        self.exceed(now, &excess);
+        Ok(self.signal(Some(Signal::KILL))?)
+    }
+
+    fn exceed(&mut self, now: Instant, excess: &Excess) {
         self.exceeded = true;
         let kind = match excess {
             Excess::Memory { .. } => Kind::Memory,
-            Excess::Threads { .. } => Kind::Exited,
+            Excess::Threads { .. } | Excess::Files { .. } => Kind::Exited,
+            Excess::JobDisk { .. } | Excess::Reserve { .. } => Kind::Scratch,
         };
         self.verdict.kill(now, kind, &excess.to_string(), Duration::ZERO);
-        self.signal(Some(Signal::KILL))
     }
 
     fn wait(&mut self) -> io::Result<Ready> {
@@ -274,9 +289,13 @@ impl<'a> Conduct<'a> {
     }
 
     /// The child has ended: what it left in its socket and its pipes is read, and its group ends with it.
-    fn finish(mut self) -> io::Result<Conducted> {
+    fn finish(mut self) -> Result<Conducted, ConductError> {
         signal_group(self.process.pid, Signal::KILL)?;
         let status: ExitStatus = self.process.child.wait()?;
+        if let Some(excess) = self.bounds.look_at_group()?.filter(|_| !self.exceeded) {
+            // Unless it has said itself how it ended.
+            self.exceed(Instant::now(), &excess);
+        }
         let mut words = 0;
         while self.socket_open && words < LAST_WORDS_MAX && self.hear()? {
             words += 1;

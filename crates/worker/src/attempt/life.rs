@@ -19,10 +19,11 @@ use prost::Message as _;
 use thiserror::Error;
 
 use super::assignment::{Assignment, Outcome, TEXT_BYTES_MAX, failure, short};
-use super::bounds::Bounds;
+use super::bounds::{Bounds, memory_limit_bytes};
 use super::census::Census;
-use super::conduct::{Company, Conduct, Conducted};
+use super::conduct::{Company, Conduct, ConductError, Conducted};
 use super::dfs_files::DfsFiles;
+use super::disk_use::DiskUse;
 use super::frames::{FrameError, frame};
 use super::launch::{LaunchError, launch, program_name};
 use super::log_pusher::LogPusher;
@@ -33,6 +34,7 @@ use super::progress::ProgressCell;
 use super::signing::Signing;
 use super::verdict::Verdict;
 use super::verified_files::{FetchError, InUse, VerifiedFiles};
+use crate::cgroup::{Cgroup, CgroupError, Cgroups};
 use crate::reap;
 use crate::scratch::{AttemptScratch, ScratchError, ScratchHome};
 
@@ -52,6 +54,9 @@ pub(crate) struct Workplace {
     /// Of one slot, where the master does not say.
     pub(crate) slot_memory_bytes: u64,
     pub(crate) census: Census,
+    pub(crate) disk_use: DiskUse,
+    /// None where the worker may not make any.
+    pub(crate) cgroups: Option<Cgroups>,
 }
 
 /// What happens here that the master is told of.
@@ -86,6 +91,10 @@ enum LifeError {
     },
     #[error(transparent)]
     Launch(LaunchError),
+    #[error("the worker cannot bound an attempt")]
+    Group(#[source] CgroupError),
+    #[error("the worker cannot watch an attempt")]
+    Watch(#[source] ConductError),
     #[error("the job does not fit into a message to its attempts")]
     Frame(#[source] FrameError),
     #[error("the result of the attempt has {bytes} bytes, of at most {RESULT_BYTES_MAX}")]
@@ -115,6 +124,8 @@ impl LifeError {
             LifeError::Scratch(_)
             | LifeError::Place(_)
             | LifeError::System { .. }
+            | LifeError::Group(_)
+            | LifeError::Watch(_)
             | LifeError::Launch(LaunchError::Start { .. })
             | LifeError::MapOutput(MapOutputError::Store(_)) => Kind::Scratch,
         }
@@ -173,7 +184,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn run(&self, complain: &mut dyn FnMut(FetchFailed)) -> Result<Outcome, LifeError> {
-        let Assignment { spec, attempt, .. } = self.assignment;
+        let attempt = &self.assignment.attempt;
         let system = |action| move |source| LifeError::System { action, source };
         let job_file = self.job_file().map_err(LifeError::JobFile)?;
         let program = self.program().map_err(LifeError::Program)?;
@@ -184,24 +195,70 @@ impl Run<'_> {
             return self.killed_early();
         }
 
+        let group = self.group();
+        let ran = self.conduct(program.path(), frames, &logs, group.as_ref(), complain);
+        let stragglers = !matches!(ran, Ok(Conducted { stragglers: false, .. }));
+        self.end_processes(group, stragglers)?;
+        self.settle(ran?.outcome, &output, &logs)
+    }
+
+    /// From the start of its process to its end. An error may leave processes.
+    fn conduct(
+        &self,
+        program: &Path,
+        frames: Vec<Bytes>,
+        logs: &AttemptLogs,
+        group: Option<&Cgroup>,
+        complain: &mut dyn FnMut(FetchFailed),
+    ) -> Result<Conducted, LifeError> {
+        let Assignment { spec, attempt, .. } = self.assignment;
+        let Workplace { census, disk_use, store, .. } = self.workplace;
         let submitted = spec.program.as_ref().map_or("", |program| &program.name);
-        let name = program_name(submitted);
-        let process = launch(program.path(), &name, &self.scratch.work()).map_err(LifeError::Launch)?;
+        let (name, now) = (program_name(submitted), Instant::now());
+        let process = launch(program, &name, &self.scratch.work()).map_err(LifeError::Launch)?;
         tracing::info!(%attempt, pid = %process.pid, program = %name, "attempt runs");
-        let verdict = Verdict::new(Instant::now(), name, spec.fingerprint.clone());
+        // It reads its first frame before the author's code runs: what that takes is counted.
+        group.map_or(Ok(()), |group| group.take(process.pid)).map_err(LifeError::Group)?;
         let noted = self.scratch.note_process(process.pid);
-        let bounds = Bounds::new(&self.workplace.census, process.pid, self.memory_bytes(), Instant::now());
+        noted.map_err(|source| LifeError::System { action: "note an attempt's process", source })?;
+        let verdict = Verdict::new(now, name, spec.fingerprint.clone());
+        let footprint = disk_use.follow(store, *attempt, self.scratch.work());
+        let bounds = Bounds::new(census, process.pid, self.memory_bytes(), footprint, now).in_group(group);
         let signing = Signing::new(*attempt, spec);
         let (mailbox, progress) = (self.mailbox, self.progress);
-        let company = Company { mailbox, progress, logs: &logs, complain, signing: &signing };
-        let conducted = noted.and_then(|()| Conduct::new(process, verdict, bounds, frames, company).run());
-        if !matches!(conducted, Ok(Conducted { stragglers: false, .. })) {
-            let killed =
-                reap::kill_marked(self.scratch.dir()).map_err(system("end an attempt's processes"))?;
+        let company = Company { mailbox, progress, logs, complain, signing: &signing };
+        Conduct::new(process, verdict, bounds, frames, company).run().map_err(LifeError::Watch)
+    }
+
+    /// A control group for it, if this worker makes them.
+    fn group(&self) -> Option<Cgroup> {
+        let attempt = self.assignment.attempt;
+        let name = format!("{}-{}", attempt.task.job, attempt.name());
+        let groups = self.workplace.cgroups.as_ref()?;
+        match groups.group(&name, memory_limit_bytes(self.memory_bytes())) {
+            Ok(group) => Some(group),
+            Err(error) => {
+                // It is looked at as where there are no groups.
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(%attempt, error, "an attempt has no control group");
+                None
+            }
+        }
+    }
+
+    /// Its process has ended, or cannot be followed: what is left of it ends too. Those who left its group are looked for where
+    /// there may be some.
+    fn end_processes(&self, group: Option<Cgroup>, stragglers: bool) -> Result<(), LifeError> {
+        let mut killed = group.map_or(Ok(0), Cgroup::end).map_err(LifeError::Group)?;
+        if stragglers {
+            let end = |source| LifeError::System { action: "end an attempt's processes", source };
+            killed += reap::kill_marked(self.scratch.dir()).map_err(end)?;
+        }
+        if killed > 0 {
+            let attempt = self.assignment.attempt;
             tracing::warn!(%attempt, killed, "ended processes that outlived their attempt");
         }
-        let outcome = conducted.map_err(system("watch an attempt"))?.outcome;
-        self.settle(outcome, &output, &logs)
+        Ok(())
     }
 
     /// For its whole process.

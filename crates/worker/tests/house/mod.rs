@@ -24,7 +24,7 @@ use gristmill_proto::task::{
     Accepted, AttemptFailure, AttemptResult, Ended, FromWorker, Launch, LogPage, Order, ReadLog, Register,
     StartJob, ToWorker, Welcome, ended, register,
 };
-use gristmill_worker::{ADDRESS_FILE, Role, WorkerError, WorkerOptions, run_until};
+use gristmill_worker::{ADDRESS_FILE, CgroupUse, Role, WorkerError, WorkerOptions, run_until};
 use prost::Message;
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
@@ -134,6 +134,8 @@ impl House {
             memory: Some(256 << 20),
             scratch_dirs: Vec::new(),
             program_cache_mib: 256,
+            job_disk_mib: 0,
+            cgroups: CgroupUse::Auto,
             host: Some("here".to_owned()),
             rack: "/r".to_owned(),
             bootstrap: None,

@@ -6,12 +6,20 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use super::failures;
 use crate::client;
 use crate::file_system::{FileWriter, FsError};
+use crate::stamp::Stamp;
 use crate::store::ReadAt;
 use crate::uri::Uri;
+use gristmill_proto::namespace::Entry;
+
+/// Of a file that is being written every word is another content, and what could be read stays.
+pub(super) fn stamp(entry: &Entry) -> Stamp {
+    if entry.under_construction { Stamp::UNKNOWN } else { Stamp::of_numbers([entry.inode, entry.version]) }
+}
 
 /// A file that is read here and there, or, once somebody goes on where they stopped, ahead of them.
 pub(super) struct DfsReader {
     bytes: u64,
+    stamp: Stamp,
     reader: RefCell<client::FileReader>,
     /// Where the last read ended.
     end: Cell<u64>,
@@ -19,13 +27,18 @@ pub(super) struct DfsReader {
 
 impl DfsReader {
     pub(super) fn new(reader: client::FileReader) -> DfsReader {
-        DfsReader { bytes: reader.file_bytes(), reader: RefCell::new(reader), end: Cell::new(0) }
+        let (bytes, stamp) = (reader.file_bytes(), stamp(reader.entry()));
+        DfsReader { bytes, stamp, reader: RefCell::new(reader), end: Cell::new(0) }
     }
 }
 
 impl ReadAt for DfsReader {
     fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    fn stamp(&self) -> Stamp {
+        self.stamp
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

@@ -54,6 +54,17 @@ impl Faults {
     }
 }
 
+impl Change {
+    fn possible(&self) -> &'static [Fault] {
+        match self {
+            Change::Create(..) => OF_CREATES,
+            Change::Complete(..) => OF_COMPLETES,
+            Change::Begin(_) => OF_BEGINS,
+            Change::Put(..) | Change::Abort(_) | Change::Delete(_) => OF_OTHERS,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Change {
     Create(String, Bytes),
@@ -64,14 +75,41 @@ enum Change {
     Delete(Vec<String>),
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fault {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
     None,
     Before,
     After,
     Late,
+    /// What only this kind of call meets.
     Odd,
+    /// 409 of a conditional put, and nothing is there.
+    Conflict,
+    /// Whoever calls dies before it has an effect,
+    DiesBefore,
+    /// or after.
+    DiesAfter,
 }
+
+/// A call by its number, the first being 0, and what happens to it.
+pub(super) type Planned = (usize, Fault);
+
+/// What can happen to a read,
+const OF_READS: &[Fault] = &[Fault::Before, Fault::DiesBefore];
+/// and to a change.
+const OF_CREATES: &[Fault] = &[
+    Fault::Before,
+    Fault::After,
+    Fault::Late,
+    Fault::Odd,
+    Fault::Conflict,
+    Fault::DiesBefore,
+    Fault::DiesAfter,
+];
+const OF_COMPLETES: &[Fault] =
+    &[Fault::Before, Fault::After, Fault::Late, Fault::Odd, Fault::DiesBefore, Fault::DiesAfter];
+const OF_BEGINS: &[Fault] = &[Fault::Before, Fault::After, Fault::Odd, Fault::DiesBefore, Fault::DiesAfter];
+const OF_OTHERS: &[Fault] = &[Fault::Before, Fault::After, Fault::DiesBefore, Fault::DiesAfter];
 
 #[derive(Default)]
 struct State {
@@ -84,6 +122,12 @@ struct State {
     troubled: bool,
     ignores_conditions: bool,
     faults: Faults,
+    /// What is to happen, if it is not the dice that say it,
+    planned: Vec<Planned>,
+    /// and of each call what could.
+    calls: Vec<&'static [Fault]>,
+    /// Whoever called is dead: what it does has no effect.
+    is_dead: bool,
 }
 
 pub(super) struct Bucket(Mutex<State>);
@@ -106,7 +150,18 @@ impl State {
         (z ^ (z >> 31)) % sides
     }
 
-    fn fault(&mut self) -> Fault {
+    /// What happens to the next call, to which this may.
+    fn fault(&mut self, possible: &'static [Fault]) -> Fault {
+        if self.is_dead {
+            return Fault::Before;
+        }
+        let number = self.calls.len();
+        self.calls.push(possible);
+        if let Some(at) = self.planned.iter().position(|planned| planned.0 == number) {
+            let (_, fault) = self.planned.remove(at);
+            self.is_dead = matches!(fault, Fault::DiesBefore | Fault::DiesAfter);
+            return fault;
+        }
         if !self.troubled || self.roll(ONE_IN) > 0 {
             return Fault::None;
         }
@@ -197,6 +252,26 @@ impl Bucket {
         self.state().troubled = false;
     }
 
+    /// From now on just this happens.
+    pub(super) fn plan(&self, planned: &[Planned]) {
+        self.state().planned = planned.to_vec();
+    }
+
+    /// What was planned, and has not happened.
+    pub(super) fn planned(&self) -> Vec<Planned> {
+        self.state().planned.clone()
+    }
+
+    /// What could have happened to each call so far.
+    pub(super) fn calls(&self) -> Vec<&'static [Fault]> {
+        self.state().calls.clone()
+    }
+
+    /// Another takes the place of whoever died.
+    pub(super) fn revive(&self) {
+        self.state().is_dead = false;
+    }
+
     pub(super) fn ignore_conditions(&self) {
         self.state().ignores_conditions = true;
     }
@@ -263,10 +338,10 @@ impl Bucket {
             let late = state.late.remove(0);
             state.apply(late);
         }
-        match state.fault() {
+        match state.fault(change.possible()) {
             Fault::None => Ok(state.apply(change)),
-            Fault::Before => Err(trouble()),
-            Fault::After => {
+            Fault::Before | Fault::DiesBefore => Err(trouble()),
+            Fault::After | Fault::DiesAfter => {
                 state.apply(change);
                 Err(trouble())
             }
@@ -279,8 +354,9 @@ impl Bucket {
                 }
                 Err(trouble())
             }
+            Fault::Conflict => Ok(false),
             Fault::Odd => match &change {
-                Change::Create(..) if state.roll(2) == 0 => {
+                Change::Create(..) if state.troubled && state.roll(2) == 0 => {
                     state.faults.conflict += 1;
                     Ok(false)
                 }
@@ -309,7 +385,7 @@ impl Bucket {
             tokio::task::yield_now().await;
         }
         let mut state = self.state();
-        match state.fault() {
+        match state.fault(OF_READS) {
             Fault::None | Fault::Odd => Ok(state),
             _ => Err(trouble()),
         }

@@ -173,6 +173,13 @@ impl ContainerCluster<'_> {
         docker(&["network", "connect", "--alias", role, &self.network(), &self.container(role)]);
     }
 
+    /// Of a member, in the cluster's network.
+    #[track_caller]
+    pub fn address(&self, role: &str) -> String {
+        let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        docker(&["inspect", "--format", format, &self.container(role)]).trim().to_owned()
+    }
+
     /// Makes the link of a member so slow, in both directions, until [`ContainerCluster::quicken`].
     #[track_caller]
     pub fn slow_down(&self, role: &str, kbit_per_s: u32) {

@@ -14,6 +14,7 @@ mod buckets;
 mod committer;
 mod failure;
 mod files;
+mod latest;
 mod listing;
 mod objects;
 mod reader;
@@ -26,12 +27,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase};
+use redb::Database;
 
 use committer::Committer;
 pub(crate) use failure::{Failure, Refusal, StoreError};
 use files::Files;
 pub(crate) use files::NewFile;
+use latest::Latest;
 pub(crate) use listing::{Entry, Page, Query};
 pub(crate) use objects::{PutCondition, Removal};
 pub(crate) use reader::DataReader;
@@ -82,7 +84,7 @@ pub enum OpenError {
 pub(crate) struct Store {
     // First, so that the last changes are made before the rest is dropped.
     committer: Committer,
-    database: Arc<Database>,
+    latest: Arc<Latest>,
     files: Arc<Files>,
 }
 
@@ -101,11 +103,12 @@ impl Store {
         if format != FORMAT {
             return Err(OpenError::Format { path: path(), format });
         }
-        let files = Files::open(directory, &named_files(&database).map_err(broken)?).map_err(broken)?;
-        let (database, files) = (Arc::new(database), Arc::new(files));
-        let committer = Committer::start(Arc::clone(&database), Arc::clone(&files))
+        let latest = Arc::new(Latest::open(&database).map_err(broken)?);
+        let named = named_files(&latest.get()).map_err(broken)?;
+        let files = Arc::new(Files::open(directory, &named).map_err(broken)?);
+        let committer = Committer::start(database, Arc::clone(&latest), Arc::clone(&files))
             .map_err(|error| OpenError::Broken { path: path(), reason: error.to_string() })?;
-        Ok(Store { committer, database, files })
+        Ok(Store { committer, latest, files })
     }
 
     /// Waits until a change could not be written; says why.
@@ -123,8 +126,8 @@ impl Store {
         &self,
         look: impl FnOnce(&Snapshot) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let database = Arc::clone(&self.database);
-        on_disk(move || look(&Snapshot::open(&database.begin_read()?)?)).await
+        let latest = self.latest.get();
+        on_disk(move || look(&latest)).await
     }
 }
 
@@ -144,9 +147,8 @@ fn found(database: &Database) -> Result<u64, StoreError> {
 }
 
 /// The numbers of all data files that the index names, sorted.
-fn named_files(database: &Database) -> Result<Vec<u64>, StoreError> {
+fn named_files(snapshot: &Snapshot) -> Result<Vec<u64>, StoreError> {
     use redb::ReadableTable;
-    let snapshot = Snapshot::open(&database.begin_read()?)?;
     let mut named = Vec::new();
     for object in snapshot.objects.iter()? {
         let (key, bytes) = object?;

@@ -12,7 +12,7 @@ use gristmill_proto::namespace::{AbandonBlock, AddBlock, BlockEnd, LocatedBlock,
 use super::DfsClient;
 use super::calls::outcome;
 use super::connection::block_on;
-use super::errors::{DfsError, ReplicaFailure};
+use super::errors::{DfsError, ReplicaFailure, TransferError};
 use super::packing::{Buffers, Packet};
 use super::pipeline::{Opening, Pipeline};
 
@@ -24,8 +24,6 @@ const WINDOW_PACKETS: usize = 64;
 const RECOVERIES_MAX: u32 = 5;
 /// Before another pipeline after the second failure; doubled for each more. Workers may be restarting.
 const BACK_OFF: Duration = Duration::from_millis(200);
-/// A slow worker is left out only where so many others have the block: durable copies are worth more than time.
-const OTHERS_MIN: usize = 2;
 /// Between attempts to find workers for a block.
 const NO_WORKERS_BACK_OFF: Duration = Duration::from_millis(250);
 
@@ -38,6 +36,8 @@ pub(crate) struct OpenInode {
     pub(crate) block_bytes: u64,
     /// Workers that failed this file's pipelines: new blocks go elsewhere while there is an elsewhere.
     pub(crate) exclude: Vec<u64>,
+    /// A worker was left out for the way from here to it. Where the next one's is as slow, that is not the worker's.
+    pub(crate) is_way_in_slow: bool,
 }
 
 /// One block being written.
@@ -163,23 +163,16 @@ impl BlockWriter {
     fn reap(&mut self, file: &mut OpenInode, buffers: &mut Buffers) -> Result<(), DfsError> {
         self.settle(buffers);
         match self.pipeline.as_ref().and_then(Pipeline::failure) {
-            // A pipeline whose block is done may end as it likes.
-            Some(_) if self.ended && self.unacked.is_empty() => Ok(()),
+            // A pipeline whose block is done may end as it likes. Who held it up has its replica: the next go elsewhere.
+            Some(failure) if self.ended && self.unacked.is_empty() => {
+                if matches!(failure.cause, TransferError::Slow { .. }) {
+                    exclude(file, &failure);
+                }
+                Ok(())
+            }
             Some(failure) => self.recover(file, failure),
-            None => self.leave_out_slow(file),
+            None => Ok(()),
         }
-    }
-
-    /// Goes on without a worker that holds up the others; they are copied to another one, or to it, in the background. Of a
-    /// block that is done it has its replica, and only the next blocks go elsewhere.
-    fn leave_out_slow(&mut self, file: &mut OpenInode) -> Result<(), DfsError> {
-        let slow = self.pipeline.as_ref().and_then(Pipeline::slow);
-        let Some(slow) = slow.filter(|_| self.located.replicas.len() > OTHERS_MIN) else { return Ok(()) };
-        if self.ended && self.unacked.is_empty() {
-            exclude(file, slow.worker.0);
-            return Ok(());
-        }
-        self.recover(file, slow)
     }
 
     fn settle(&mut self, buffers: &mut Buffers) {
@@ -205,6 +198,7 @@ impl BlockWriter {
             block_bytes: file.block_bytes,
             timeout: file.client.inner.options.pipeline_timeout,
             route: file.client.inner.route(),
+            is_way_in_slow: file.is_way_in_slow,
         };
         let mut pipeline = Pipeline::open(&opening, self.first_sequence)?;
         self.generation_before = self.located.generation;
@@ -228,11 +222,11 @@ impl BlockWriter {
             self.pipeline = None;
             let culprit = failure.worker.0;
             let transient = failure.cause.is_transient();
+            exclude(file, &failure);
             self.causes.push(failure);
             if self.causes.len() as u32 > RECOVERIES_MAX {
                 return Err(self.lost(file));
             }
-            exclude(file, culprit);
             if let Some(doublings) = self.causes.len().checked_sub(2) {
                 std::thread::sleep(BACK_OFF * (1 << doublings));
             }
@@ -324,9 +318,12 @@ fn add_block(file: &mut OpenInode, previous: Option<BlockEnd>) -> Result<Located
     }
 }
 
-fn exclude(file: &mut OpenInode, worker: u64) {
+/// New blocks go elsewhere than to a worker that failed, or is too slow.
+fn exclude(file: &mut OpenInode, failure: &ReplicaFailure) {
     /// A cluster in which more fail at a time has no use for a list.
     const EXCLUDED_MAX: usize = 16;
+    file.is_way_in_slow |= matches!(failure.cause, TransferError::Slow { by_the_way_in: true, .. });
+    let worker = failure.worker.0;
     if worker != 0 && !file.exclude.contains(&worker) {
         if file.exclude.len() == EXCLUDED_MAX {
             file.exclude.remove(0);

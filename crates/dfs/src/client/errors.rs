@@ -185,6 +185,8 @@ pub enum TransferError {
         took_ms: u64,
         /// The slowest of the others.
         others_ms: u64,
+        /// It may be the writer's own way that is slow.
+        by_the_way_in: bool,
     },
     /// The frames are sound and make no sense.
     #[error("broke the protocol: {0}")]

@@ -24,64 +24,87 @@ pub(crate) struct Slow {
     pub(crate) took: Duration,
     /// And the slowest of the others.
     pub(crate) others: Duration,
+    /// Nothing but the way from the writer is slow: it may be the writer's own.
+    pub(crate) by_the_way_in: bool,
 }
 
 /// What the packets of one pipeline have cost.
 #[derive(Debug)]
 pub(crate) struct PipelinePace {
-    workers: Vec<WorkerId>,
     /// Of each worker, in the order of the pipeline.
     costs: Vec<Cost>,
-    /// Until the first worker, or the system on its way there, had taken the packets.
-    sending: Duration,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Cost {
+    worker: WorkerId,
     storing: Duration,
-    sending: Duration,
+    /// Who sends a packet has all of it, so this is the way to the worker.
+    receiving: Duration,
+}
+
+impl Cost {
+    fn total(&self) -> Duration {
+        self.storing.saturating_add(self.receiving)
+    }
+
+    fn is_the_way(&self) -> bool {
+        self.receiving >= self.storing
+    }
 }
 
 impl PipelinePace {
     /// Nothing was sent yet to `workers`, which are in the order of the pipeline.
-    pub(crate) fn new(workers: Vec<WorkerId>) -> PipelinePace {
-        let costs = vec![Cost::default(); workers.len()];
-        PipelinePace { workers, costs, sending: Duration::ZERO }
-    }
-
-    /// A packet was sent to the first worker.
-    pub(crate) fn sent(&mut self, took: Duration) {
-        self.sending += took;
+    pub(crate) fn new(workers: impl Iterator<Item = WorkerId>) -> PipelinePace {
+        let none = Duration::ZERO;
+        PipelinePace {
+            costs: workers.map(|worker| Cost { worker, storing: none, receiving: none }).collect(),
+        }
     }
 
     /// A packet was acknowledged. What does not name each worker in turn says nothing.
     pub(crate) fn acknowledged(&mut self, spent: &[Spent]) {
-        if !spent.iter().map(|spent| WorkerId(spent.worker)).eq(self.workers.iter().copied()) {
+        if !spent.iter().map(|spent| spent.worker).eq(self.costs.iter().map(|cost| cost.worker.0)) {
             return;
         }
         for (cost, spent) in self.costs.iter_mut().zip(spent) {
             // Sums of what anybody may have said.
             cost.storing = cost.storing.saturating_add(Duration::from_micros(spent.storing_us));
-            cost.sending = cost.sending.saturating_add(Duration::from_micros(spent.sending_us));
+            cost.receiving = cost.receiving.saturating_add(Duration::from_micros(spent.receiving_us));
         }
     }
 
     /// The worker whose disk, or the way to which, costs far more than those of all others.
     ///
-    /// Who is slow holds up all before it: they cannot send. So what a worker's predecessor waits for is its own doing
-    /// only as far as it neither writes nor waits itself meanwhile.
+    /// Two ways meet at a worker: to it, and on from it. Where both are slow it is that worker's link. Its own is seen
+    /// as the quicker of the two, as packets come in while it sends on the one before.
     pub(crate) fn slow(&self) -> Option<Slow> {
-        let before = std::iter::once(self.sending).chain(self.costs.iter().map(|cost| cost.sending));
-        let taken = before.zip(&self.costs).map(|(sending, own)| {
-            let busy = own.storing.saturating_add(own.sending);
-            own.storing.saturating_add(sending.saturating_sub(busy))
-        });
-        let mut ranked: Vec<(Duration, WorkerId)> = taken.zip(self.workers.iter().copied()).collect();
-        ranked.sort_unstable_by(|a, b| b.cmp(a));
-        let [(took, worker), (others, _), ..] = ranked[..] else { return None };
-        let is_slow = took >= HELD_UP_MIN && took >= others.saturating_mul(SLOW_FACTOR);
-        is_slow.then_some(Slow { worker, took, others })
+        let mut ranked: Vec<usize> = (0..self.costs.len()).collect();
+        ranked.sort_by_key(|at| std::cmp::Reverse(self.costs[*at].total()));
+        let [worst, next, ref rest @ ..] = ranked[..] else { return None };
+        let (took, others) = (self.costs[worst].total(), self.costs[next].total());
+        if took < HELD_UP_MIN {
+            return None;
+        }
+        if is_far_above(took, others) {
+            let by_the_way_in = worst == 0 && self.costs[worst].is_the_way();
+            return Some(Slow { worker: self.costs[worst].worker, took, others, by_the_way_in });
+        }
+        let rest = self.costs[*rest.first()?].total();
+        let is_one_link =
+            worst.abs_diff(next) == 1 && [worst, next].iter().all(|at| self.costs[*at].is_the_way());
+        let worker = self.costs[worst.min(next)].worker;
+        (is_one_link && is_far_above(others, rest)).then_some(Slow {
+            worker,
+            took,
+            others: rest,
+            by_the_way_in: false,
+        })
     }
+}
+
+fn is_far_above(took: Duration, others: Duration) -> bool {
+    took >= others.saturating_mul(SLOW_FACTOR)
 }
 
 /// How fast a replica gives its bytes.
@@ -110,55 +133,69 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// Three workers, and what a packet costs each: storing and sending, in milliseconds.
-    fn pipeline(sending_ms: u32, costs_ms: [(u64, u64); 3], packets: u32) -> Option<Slow> {
-        let mut pace = PipelinePace::new(vec![WorkerId(1), WorkerId(2), WorkerId(3)]);
+    /// Three workers, and what a packet costs each: storing and receiving, in milliseconds.
+    fn pipeline(costs_ms: [(u64, u64); 3], packets: u32) -> Option<Slow> {
+        let mut pace = PipelinePace::new((1..=3).map(WorkerId));
         let spent: Vec<Spent> = (1..)
             .zip(costs_ms)
-            .map(|(worker, (storing, sending))| Spent {
+            .map(|(worker, (storing, receiving))| Spent {
                 worker,
                 storing_us: storing * 1000,
-                sending_us: sending * 1000,
+                receiving_us: receiving * 1000,
             })
             .collect();
-        for _ in 0..packets {
-            pace.sent(sending_ms * MS);
-            pace.acknowledged(&spent);
-        }
+        (0..packets).for_each(|_| pace.acknowledged(&spent));
         pace.slow()
     }
 
-    #[test]
-    fn a_slow_disk_is_told_from_those_that_wait_for_it() {
-        // The second writes for 100 ms; the first, and the writer, cannot send meanwhile.
-        let slow = pipeline(100, [(10, 90), (100, 1), (9, 0)], 30);
-        assert_eq!(slow, Some(Slow { worker: WorkerId(2), took: 3000 * MS, others: 300 * MS }));
-        // The last one's disk: both before it wait.
-        assert_eq!(
-            pipeline(100, [(10, 90), (10, 90), (100, 0)], 30).map(|slow| slow.worker),
-            Some(WorkerId(3))
-        );
+    fn culprit(costs_ms: [(u64, u64); 3], packets: u32) -> Option<u64> {
+        pipeline(costs_ms, packets).map(|slow| slow.worker.0)
     }
 
     #[test]
-    fn a_slow_way_is_that_of_the_worker_at_its_end() {
-        // The third has nothing to do and the second cannot get rid of packets.
-        let slow = pipeline(200, [(10, 190), (10, 190), (10, 0)], 20);
-        assert_eq!(slow.map(|slow| slow.worker), Some(WorkerId(3)));
-        assert_eq!(pipeline(200, [(10, 1), (10, 1), (10, 0)], 20).map(|slow| slow.worker), Some(WorkerId(1)));
+    fn a_slow_disk_is_that_of_the_worker_that_writes() {
+        let slow = pipeline([(10, 1), (100, 1), (9, 1)], 30);
+        let (took, others) = (3030 * MS, 330 * MS);
+        assert_eq!(slow, Some(Slow { worker: WorkerId(2), took, others, by_the_way_in: false }));
+        assert_eq!(culprit([(100, 1), (10, 1), (10, 1)], 30), Some(1));
+        assert_eq!(culprit([(10, 1), (10, 1), (100, 1)], 30), Some(3));
+    }
+
+    #[test]
+    fn a_slow_link_is_that_of_the_worker_where_its_ways_meet() {
+        // The last has one way only.
+        assert_eq!(culprit([(10, 1), (10, 1), (10, 190)], 20), Some(3));
+        // To the second and on from it; the first of these partly while it sends.
+        let slow = pipeline([(10, 1), (10, 100), (10, 190)], 20);
+        let (took, others) = (4000 * MS, 220 * MS);
+        assert_eq!(slow, Some(Slow { worker: WorkerId(2), took, others, by_the_way_in: false }));
+        // The first, whose way in is not the writer's fault: the one on from it is slow too.
+        let slow = pipeline([(10, 100), (10, 190), (10, 1)], 20).expect("one is slow");
+        assert_eq!((slow.worker, slow.by_the_way_in), (WorkerId(1), false));
+    }
+
+    #[test]
+    fn what_may_be_the_writers_own_way_is_told_apart() {
+        let slow = pipeline([(10, 190), (10, 1), (10, 1)], 20).expect("one is slow");
+        assert_eq!((slow.worker, slow.by_the_way_in), (WorkerId(1), true));
+        let slow = pipeline([(190, 1), (10, 1), (10, 1)], 20).expect("one is slow");
+        assert_eq!((slow.worker, slow.by_the_way_in), (WorkerId(1), false), "a disk is nobody else's");
     }
 
     #[test]
     fn nobody_is_slow_where_all_are_and_nobody_soon() {
-        assert_eq!(pipeline(300, [(300, 1), (280, 20), (290, 0)], 100), None, "a busy machine");
-        assert_eq!(pipeline(1, [(10, 90), (100, 0), (10, 0)], 19), None, "1.9 s are not worth a pipeline");
-        assert_eq!(pipeline(1, [(30, 70), (100, 0), (30, 0)], 100), None, "three times is no fault");
+        assert_eq!(pipeline([(300, 1), (280, 20), (290, 0)], 100), None, "a busy machine");
+        assert_eq!(pipeline([(10, 300), (10, 280), (10, 300)], 100), None, "a busy network");
+        assert_eq!(pipeline([(10, 0), (100, 0), (10, 0)], 19), None, "1.9 s are not worth a pipeline");
+        assert_eq!(pipeline([(30, 70), (100, 0), (30, 0)], 100), None, "three times is no fault");
+        assert_eq!(pipeline([(10, 190), (10, 1), (10, 190)], 100), None, "two that have nothing in common");
+        assert_eq!(pipeline([(190, 10), (10, 190), (10, 1)], 100), None, "a disk and a link");
     }
 
     #[test]
     fn words_that_make_no_sense_say_nothing() {
-        let mut pace = PipelinePace::new(vec![WorkerId(1), WorkerId(2)]);
-        let age = |worker| Spent { worker, storing_us: u64::MAX, sending_us: 0 };
+        let mut pace = PipelinePace::new((1..=2).map(WorkerId));
+        let age = |worker| Spent { worker, storing_us: u64::MAX, receiving_us: 0 };
         for nonsense in [vec![], vec![age(2)], vec![age(2), age(1)], vec![age(1), age(2), age(3)]] {
             pace.acknowledged(&nonsense);
             assert_eq!(pace.slow(), None);

@@ -6,6 +6,10 @@ use gristmill_proto::chunks::{self, CHUNK_BYTES};
 /// from the checksum to the socket.
 pub(crate) const PACKET_DATA_BYTES: usize = 1 << 20;
 const _: () = assert!(PACKET_DATA_BYTES.is_multiple_of(CHUNK_BYTES as usize));
+/// Data of the first packet of a block. A packet is as long as all before it: so a worker behind a slow link is known
+/// by a few small ones, long before a full one would have it taken for dead.
+const FIRST_PACKET_DATA_BYTES: u64 = 64 << 10;
+const _: () = assert!(FIRST_PACKET_DATA_BYTES.is_multiple_of(CHUNK_BYTES));
 /// Buffers kept for later packets: as many as a window has.
 const SPARE_BUFFERS_MAX: usize = 32;
 
@@ -112,8 +116,9 @@ impl Packer {
 
     /// Data that the present packet can have.
     fn room(&self) -> usize {
+        let packet_bytes = self.start.clamp(FIRST_PACKET_DATA_BYTES, PACKET_DATA_BYTES as u64);
         // At most a packet: it fits.
-        (self.block_bytes - self.start).min(PACKET_DATA_BYTES as u64) as usize
+        (self.block_bytes - self.start).min(packet_bytes) as usize
     }
 }
 
@@ -145,6 +150,20 @@ mod tests {
         let write = (0..3 * PACKET_DATA_BYTES / 2).prop_map(Step::Write);
         let little = (0..2 * CHUNK).prop_map(Step::Write);
         proptest::collection::vec(prop_oneof![write, little, Just(Step::Flush)], 0..12)
+    }
+
+    #[test]
+    fn a_block_begins_with_small_packets() {
+        let (mut packer, mut buffers) = (Packer::new(64 << 20, 0, Vec::new()), Buffers::default());
+        let kib: Vec<usize> = (0..7)
+            .map(|_| {
+                while !packer.is_full() {
+                    packer.fill(&[7; CHUNK]);
+                }
+                packer.seal(false, false, &mut buffers).data.len() >> 10
+            })
+            .collect();
+        assert_eq!(kib, [64, 64, 128, 256, 512, 1024, 1024]);
     }
 
     proptest! {

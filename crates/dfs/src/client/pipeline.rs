@@ -6,11 +6,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use gristmill_process::connect::shut;
 use gristmill_proto::bulk::{self, FrameKind};
 use gristmill_proto::ids::WorkerId;
 use gristmill_proto::messages::request::Operation;
 use gristmill_proto::messages::write_block::Stage;
-use gristmill_proto::messages::{self, Ack, BulkFailure, Hop, Reply, Request, WriteBlock, bulk_failure};
+use gristmill_proto::messages::{
+    self, Ack, BulkFailure, Hop, Reply, Request, Spent, WriteBlock, bulk_failure,
+};
 use gristmill_proto::namespace::LocatedBlock;
 
 use super::errors::{ReplicaFailure, TransferError};
@@ -22,6 +25,8 @@ use super::route::Route;
 const REQUEST_ID: u64 = 1;
 /// When sending fails the reason is often on its way back.
 const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(1);
+/// A slow worker is left out only where so many others have the block: durable copies are worth more than time.
+const OTHERS_MIN: usize = 2;
 /// The thread only moves acknowledgements.
 const THREAD_STACK_BYTES: usize = 128 << 10;
 
@@ -40,6 +45,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) timeout: Duration,
     /// The way to the first worker; the others are reached from worker to worker.
     pub(crate) route: Route<'a>,
+    /// It was slow to another worker too: the first one is not left out for it.
+    pub(crate) is_way_in_slow: bool,
 }
 
 /// An open pipeline. Dropped, it is closed: what was not acknowledged may or may not be with the workers.
@@ -63,7 +70,6 @@ struct Acks {
     next: u64,
     at: Instant,
     failure: Option<ReplicaFailure>,
-    pace: PipelinePace,
 }
 
 impl Pipeline {
@@ -120,14 +126,15 @@ impl Pipeline {
         let replicas = opening.located.replicas.iter();
         let workers: Arc<[(WorkerId, String)]> =
             replicas.map(|replica| (WorkerId(replica.worker), replica.address.clone())).collect();
-        let pace = PipelinePace::new(workers.iter().map(|(worker, _)| *worker).collect());
-        let acks = Acks { next: first_sequence, at: Instant::now(), failure: None, pace };
+        let acks = Acks { next: first_sequence, at: Instant::now(), failure: None };
         let board = Arc::new(Board { acks: Mutex::new(acks), changed: Condvar::new() });
         let (input, told, known) = (stream.try_clone()?, board.clone(), workers.clone());
+        let pace = PipelinePace::new(workers.iter().map(|(worker, _)| *worker));
+        let judge = Judge { pace, is_way_in_slow: opening.is_way_in_slow };
         let thread = std::thread::Builder::new()
             .name("dfs-acks".to_owned())
             .stack_size(THREAD_STACK_BYTES)
-            .spawn(move || read_acks(&input, &told, &known))?;
+            .spawn(move || read_acks(&input, &told, &known, judge))?;
         Ok(Pipeline { stream, workers, board, thread: Some(thread), timeout })
     }
 
@@ -141,11 +148,8 @@ impl Pipeline {
             sync: packet.sync,
         };
         let body: [&[u8]; 2] = [&packet.sums, &packet.data];
-        let begun = Instant::now();
         let sent = bulk::write_frame(&mut &self.stream, FrameKind::Packet, REQUEST_ID, &header, &body);
-        sent.map_err(|error| self.last_word(error))?;
-        self.board.lock().pace.sent(begun.elapsed());
-        Ok(())
+        sent.map_err(|error| self.last_word(error))
     }
 
     /// The sequence after the last acknowledged one.
@@ -156,15 +160,6 @@ impl Pipeline {
     /// What broke the pipeline, once.
     pub(crate) fn failure(&self) -> Option<ReplicaFailure> {
         self.board.lock().failure.take()
-    }
-
-    /// The worker that holds up the others, if one does.
-    pub(crate) fn slow(&self) -> Option<ReplicaFailure> {
-        let slow = self.board.lock().pace.slow()?;
-        let (worker, address) = self.workers.iter().find(|(worker, _)| *worker == slow.worker)?.clone();
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let cause = TransferError::Slow { took_ms: millis(slow.took), others_ms: millis(slow.others) };
-        Some(ReplicaFailure { worker, address, cause })
     }
 
     /// Waits until `sequence`, sent at `sent_at`, is acknowledged, or until the workers have been silent for too long.
@@ -225,8 +220,29 @@ impl Board {
     }
 }
 
-/// Tells the board of every acknowledgement, until the first failure or the end of the connection.
-fn read_acks(stream: &TcpStream, board: &Board, workers: &[(WorkerId, String)]) {
+/// Finds the worker that holds up the others.
+struct Judge {
+    pace: PipelinePace,
+    is_way_in_slow: bool,
+}
+
+impl Judge {
+    /// The worker to go on without, now that another packet has cost so much.
+    fn hear(&mut self, spent: &[Spent]) -> Option<(WorkerId, TransferError)> {
+        self.pace.acknowledged(spent);
+        let slow = self.pace.slow().filter(|_| spent.len() > OTHERS_MIN)?;
+        if slow.by_the_way_in && self.is_way_in_slow {
+            return None;
+        }
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let (took_ms, others_ms) = (millis(slow.took), millis(slow.others));
+        Some((slow.worker, TransferError::Slow { took_ms, others_ms, by_the_way_in: slow.by_the_way_in }))
+    }
+}
+
+/// Tells the board of every acknowledgement, until the first failure or the end of the connection. A slow worker is a
+/// failure; who is sending to it is woken.
+fn read_acks(stream: &TcpStream, board: &Board, workers: &[(WorkerId, String)], mut judge: Judge) {
     let mut scratch = Vec::new();
     loop {
         let read = read_ack(stream, &mut scratch);
@@ -235,10 +251,17 @@ fn read_acks(stream: &TcpStream, board: &Board, workers: &[(WorkerId, String)]) 
             Ok(Ack { sequence, failure: None, spent, .. }) if sequence == acks.next => {
                 acks.next += 1;
                 acks.at = Instant::now();
-                acks.pace.acknowledged(&spent);
-                drop(acks);
-                board.changed.notify_all();
-                continue;
+                match judge.hear(&spent) {
+                    Some((slow, cause)) => {
+                        shut(stream, Shutdown::Both);
+                        (slow.0, cause)
+                    }
+                    None => {
+                        drop(acks);
+                        board.changed.notify_all();
+                        continue;
+                    }
+                }
             }
             Ok(Ack { failure: Some(failure), failed_worker, .. }) => (failed_worker, refused(failure)),
             Ok(_) => (0, TransferError::Protocol("an acknowledgement out of turn")),

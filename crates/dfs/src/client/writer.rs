@@ -41,7 +41,7 @@ impl Default for CreateOptions {
 
 /// A file open for writing, by this client alone. Hadoop: `DFSOutputStream`.
 ///
-/// Bytes leave in packets of 1 MiB, through a pipeline of workers, and stay in memory until all of these have them: up
+/// Bytes leave in packets of up to 1 MiB, through a pipeline of workers, and stay in memory until all of these have them: up
 /// to 32 MiB. When workers fail the others go on, and nothing that was acknowledged is lost. After an error the writer
 /// is of no more use.
 ///
@@ -208,6 +208,7 @@ impl Writing {
             inode: entry.inode,
             block_bytes: entry.block_bytes,
             exclude: Vec::new(),
+            is_way_in_slow: false,
         };
         Writing {
             file,

@@ -41,7 +41,8 @@ pub(crate) struct Done {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
     pub(crate) forwarded: Instant,
-    pub(crate) sending: Duration,
+    /// From its first byte to its last.
+    pub(crate) receiving: Duration,
     pub(crate) storing: Duration,
 }
 
@@ -139,8 +140,9 @@ impl AckSender {
     }
 
     fn spent(&self, times: &Times) -> Spent {
-        let (storing_us, sending_us) = (times.storing.as_micros() as u64, times.sending.as_micros() as u64);
-        Spent { worker: self.worker.0, storing_us, sending_us }
+        let (storing_us, receiving_us) =
+            (times.storing.as_micros() as u64, times.receiving.as_micros() as u64);
+        Spent { worker: self.worker.0, storing_us, receiving_us }
     }
 }
 

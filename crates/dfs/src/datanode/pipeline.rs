@@ -182,7 +182,7 @@ impl Reception<'_> {
                 Waited::Ended | Waited::Silent | Waited::Stopped => return End::Lost,
             }
             let mut times =
-                Times { forwarded: Instant::now(), sending: Duration::ZERO, storing: Duration::ZERO };
+                Times { forwarded: Instant::now(), receiving: Duration::ZERO, storing: Duration::ZERO };
             let (last, outcome) = match self.packet(&mut times) {
                 Ok(last) => (last, Outcome::Written),
                 Err(Bad::Lost) => return End::Lost,
@@ -228,6 +228,7 @@ impl Reception<'_> {
         let body = &mut buffer[..body_bytes];
         inbound.body(body).map_err(|_lost| Bad::Lost)?;
         let (sums, data) = body.split_at(sums_bytes as usize);
+        times.receiving = times.forwarded.elapsed();
         times.forwarded = Instant::now();
         if let Some(sender) = sender {
             // Damage is not sent on. The store looks for itself before it writes.
@@ -237,9 +238,9 @@ impl Reception<'_> {
             })?;
             sender.send(&packet, body).map_err(|error| Bad::Outcome(Outcome::NotForwarded(error)))?;
         }
-        times.sending = times.forwarded.elapsed();
+        let storing = Instant::now();
         let written = store_packet(writer, &packet, data, sums);
-        times.storing = times.forwarded.elapsed() - times.sending;
+        times.storing = storing.elapsed();
         written.map_err(|error| Bad::Outcome(Outcome::Failed(TransferFailure::of_replica(&error))))?;
         Ok(packet.last)
     }

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use futures::stream::{FuturesUnordered, StreamExt};
+use futures::stream::{FuturesUnordered, StreamExt, TryStreamExt};
 
 use super::failure::S3Error;
 use super::layout::{self, Layout};
-use super::objects::{Created, Objects, Open};
+use super::objects::{Created, Found, Objects, Open};
 use super::owner::Owner;
 use super::publication::{AT_ONCE, Answer, Command, Publication, PublicationError};
 use super::records::{self, Claim, Commit, Decision, File, Receipt, Upload, Verdict};
@@ -190,22 +190,29 @@ impl Group {
         self.record(&self.layout.decision()).await
     }
 
+    /// Reads all that tells it at once: a publication begins with this, and takes no longer than its slowest request.
     pub(super) async fn standing(&self) -> Result<Standing> {
-        if self.objects.look(&self.layout.done()).await?.is_some() {
-            return Ok(Standing::Done);
-        }
-        match self.decision().await? {
-            Some(decision) if decision.commit().is_some() => return Ok(Standing::Staged),
-            Some(_) => return Ok(Standing::Absent),
-            None => {}
-        }
-        for output in &self.outputs {
-            let claim: Option<Claim> = self.record(&layout::claim(output)).await?;
-            if claim.is_none_or(|claim| claim.staging != self.staging) {
-                return Ok(Standing::Absent);
-            }
-        }
-        Ok(Standing::Staged)
+        let done = self.layout.done();
+        let claims =
+            futures::stream::iter(&self.outputs).map(|output| self.has_claim(output)).buffered(AT_ONCE);
+        let (done, decision, claims) =
+            futures::try_join!(self.look(&done), self.decision(), claims.try_collect::<Vec<bool>>())?;
+        Ok(match decision {
+            _ if done.is_some() => Standing::Done,
+            Some(decision) if decision.commit().is_some() => Standing::Staged,
+            Some(_) => Standing::Absent,
+            None if claims.into_iter().all(|is_ours| is_ours) => Standing::Staged,
+            None => Standing::Absent,
+        })
+    }
+
+    async fn look(&self, key: &str) -> Result<Option<Found>> {
+        Ok(self.objects.look(key).await?)
+    }
+
+    async fn has_claim(&self, output: &str) -> Result<bool> {
+        let claim: Option<Claim> = self.record(&layout::claim(output)).await?;
+        Ok(claim.is_some_and(|claim| claim.staging == self.staging))
     }
 
     /// What a publication of these files decides.
@@ -344,8 +351,7 @@ impl Group {
         let keys: HashSet<&str> = records.iter().map(|record| record.key.as_str()).collect();
         let mut found = Vec::new();
         for output in &self.outputs {
-            let claim = self.record::<Claim>(&layout::claim(output)).await?;
-            if claim.is_none_or(|claim| claim.staging != self.staging) {
+            if !self.has_claim(output).await? {
                 continue;
             }
             let open = self.objects.open_uploads(&format!("{output}/")).await?;
@@ -359,9 +365,8 @@ impl Group {
     /// Gives back the claims on `outputs` that are ours.
     async fn release(&self, outputs: &[String]) -> Result<()> {
         for output in outputs {
-            let key = layout::claim(output);
-            if self.record::<Claim>(&key).await?.is_some_and(|claim| claim.staging == self.staging) {
-                self.objects.delete(vec![key]).await?;
+            if self.has_claim(output).await? {
+                self.objects.delete(vec![layout::claim(output)]).await?;
             }
         }
         Ok(())

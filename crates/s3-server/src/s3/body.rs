@@ -104,10 +104,10 @@ fn trailing_checksums(headers: &HeaderMap) -> Checksums {
 
 /// Writes a body to a new file, on disk when this is done.
 async fn write(store: &Arc<Store>, mut body: StreamingBlob, wanted: Wanted) -> S3Result<Received> {
-    let begun = Arc::clone(store);
-    let (mut file, mut digest) = (on_disk(move || begun.create_file()).await?, Digest::new(wanted));
-    let (mut total, mut is_open) = (0, true);
-    while is_open {
+    let (mut begun, mut digest) = (None, Digest::new(wanted));
+    let mut total = 0;
+    loop {
+        let mut is_open = true;
         let mut chunks = Vec::new();
         let mut gathered = 0;
         while gathered < WRITE_CHUNK_BYTES && is_open {
@@ -123,7 +123,10 @@ async fn write(store: &Arc<Store>, mut body: StreamingBlob, wanted: Wanted) -> S
         if total > BODY_BYTES_MAX {
             return Err(too_large());
         }
+        let files = Arc::clone(store);
+        // All of a small body at one go: another thread costs more than what it does for one.
         let written = on_disk(move || {
+            let mut file = begun.map_or_else(|| files.create_file(), Ok)?;
             for chunk in &chunks {
                 file.write(chunk)?;
                 digest.update(chunk);
@@ -133,9 +136,12 @@ async fn write(store: &Arc<Store>, mut body: StreamingBlob, wanted: Wanted) -> S
             }
             Ok::<_, StoreError>((file, digest))
         });
-        (file, digest) = written.await?;
+        let (file, so_far) = written.await?;
+        if !is_open {
+            return Ok(Received { file, digested: so_far.finish() });
+        }
+        (begun, digest) = (Some(file), so_far);
     }
-    Ok(Received { file, digested: digest.finish() })
 }
 
 async fn next(body: &mut StreamingBlob) -> S3Result<Option<Bytes>> {

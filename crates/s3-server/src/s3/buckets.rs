@@ -44,8 +44,8 @@ impl Service {
         Ok(S3Response::new(CreateBucketOutput { location: Some(location) }))
     }
 
-    pub(super) async fn bucket_exists(&self, bucket: String) -> S3Result<()> {
-        Ok(self.store.check_bucket(bucket).await?)
+    pub(super) fn bucket_exists(&self, bucket: &str) -> S3Result<()> {
+        Ok(self.store.check_bucket(bucket)?)
     }
 
     pub(super) async fn remove_bucket(&self, bucket: String) -> Answer<DeleteBucketOutput> {

@@ -30,7 +30,7 @@ impl Service {
             input.expires,
             input.metadata,
         )?;
-        self.bucket_exists(input.bucket.clone()).await?;
+        self.bucket_exists(&input.bucket)?;
         let said = Said {
             bytes: announced,
             md5: input.content_md5,
@@ -193,7 +193,7 @@ impl Service {
             input.expires,
             input.metadata,
         )?;
-        self.bucket_exists(input.bucket.clone()).await?;
+        self.bucket_exists(&input.bucket)?;
         let (record, bytes, reader) =
             self.open_source(bucket, key, conditions, |record| Ok(0..record.bytes)).await?;
         let headers = if is_replaced { replaced } else { record.headers };

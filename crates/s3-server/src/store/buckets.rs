@@ -41,9 +41,9 @@ impl Store {
         self.committer.change(Vec::new(), decide).await
     }
 
-    /// Fails if the bucket is not there.
-    pub(crate) async fn check_bucket(&self, bucket: String) -> Result<(), Failure> {
-        self.look(move |snapshot| snapshot.check_bucket(&bucket)).await
+    /// Fails if the bucket is not there. The few names of buckets are in memory: no other thread is asked.
+    pub(crate) fn check_bucket(&self, bucket: &str) -> Result<(), Failure> {
+        self.latest.get().check_bucket(bucket)
     }
 
     /// The names of buckets, and when each was created.

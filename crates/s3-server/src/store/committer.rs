@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::failure::{Failure, StoreError};
 use super::files::{Files, NewFile};
+use super::latest::Latest;
 use super::records::DataFile;
 use super::tables::Tables;
 
@@ -36,11 +37,11 @@ pub(crate) struct Committer {
 }
 
 impl Committer {
-    pub(crate) fn start(database: Arc<Database>, files: Arc<Files>) -> io::Result<Committer> {
+    pub(crate) fn start(database: Database, latest: Arc<Latest>, files: Arc<Files>) -> io::Result<Committer> {
         let (sender, receiver) = mpsc::channel(QUEUE_CHANGES_MAX);
         let (fail, failed) = watch::channel(None);
         let thread = Builder::new().name("committer".to_owned()).spawn(move || {
-            if let Err(error) = commit_groups(&database, receiver) {
+            if let Err(error) = commit_groups(&database, &latest, receiver) {
                 tracing::error!(error = &error as &dyn std::error::Error, "the index failed");
                 fail.send_replace(Some(error.to_string()));
             }
@@ -106,10 +107,15 @@ impl Drop for Committer {
 }
 
 /// Groups changes until nobody can send any more, or one cannot be written.
-fn commit_groups(database: &Database, mut queue: mpsc::Receiver<Decide>) -> Result<(), StoreError> {
+fn commit_groups(
+    database: &Database,
+    latest: &Latest,
+    mut queue: mpsc::Receiver<Decide>,
+) -> Result<(), StoreError> {
     while let Some(first) = queue.blocking_recv() {
         let mut settles = Vec::new();
         let committed = commit_group(database, first, &mut queue, &mut settles);
+        let committed = committed.and_then(|()| latest.renew(database));
         let durable = committed.is_ok();
         settles.into_iter().for_each(|settle| settle(durable));
         committed?;

@@ -4,7 +4,6 @@ use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 use prost::Message;
-use redb::{Database, ReadableDatabase};
 
 use super::committer::Freed;
 use super::failure::{Failure, Refusal};
@@ -80,8 +79,7 @@ impl Store {
     }
 
     pub(crate) async fn object(&self, bucket: String, key: String) -> Result<ObjectRecord, Failure> {
-        let database = Arc::clone(&self.database);
-        on_disk(move || find(&database, &bucket, &key)).await
+        self.look(move |snapshot| snapshot.object(&bucket, &key)).await
     }
 
     /// Looks an object up, has `choose` say which of its bytes to read, and opens them. The first of them are read at once: a
@@ -95,7 +93,7 @@ impl Store {
         choose: impl FnOnce(&ObjectRecord) -> Result<(Range<u64>, T), E>,
     ) -> Result<(ObjectRecord, T, DataReader), E> {
         let (record, pin) = self.files.pin(|| {
-            let record = find(&self.database, &bucket, &key)?;
+            let record = self.latest.get().object(&bucket, &key)?;
             let first = record.data.first().map_or(0, |file| file.number);
             Ok::<_, Failure>((record, first))
         })?;
@@ -164,8 +162,4 @@ fn of_bucket<T>(
         Err(_) => true,
     };
     objects.take_while(in_bucket).map(|object| object.map(|((_, key), value)| (key, value)))
-}
-
-fn find(database: &Database, bucket: &str, key: &str) -> Result<ObjectRecord, Failure> {
-    Ok(tables::find(&database.begin_read()?, bucket, key)?.ok_or(Refusal::NoSuchKey)?)
 }

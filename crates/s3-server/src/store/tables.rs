@@ -71,6 +71,12 @@ impl Snapshot {
     pub(crate) fn check_bucket(&self, bucket: &str) -> Result<(), Failure> {
         check_bucket(&self.buckets, bucket)
     }
+
+    /// An object that must be there.
+    pub(crate) fn object(&self, bucket: &str, key: &str) -> Result<ObjectRecord, Failure> {
+        self.check_bucket(bucket)?;
+        Ok(object(&self.objects, bucket, key)?.ok_or(Refusal::NoSuchKey)?)
+    }
 }
 
 /// Makes the tables where there are none, and says which format they have.
@@ -105,16 +111,6 @@ pub(crate) fn object(
 ) -> Result<Option<ObjectRecord>, StoreError> {
     let found = objects.get((bucket, key))?;
     found.map(|bytes| decode(|| format!("{bucket}/{key}"), bytes.value())).transpose()
-}
-
-/// An object as it is now, by the two tables that it takes: opening one is most of a look.
-pub(crate) fn find(
-    transaction: &ReadTransaction,
-    bucket: &str,
-    key: &str,
-) -> Result<Option<ObjectRecord>, Failure> {
-    check_bucket(&transaction.open_table(BUCKETS)?, bucket)?;
-    Ok(object(&transaction.open_table(OBJECTS)?, bucket, key)?)
 }
 
 pub(crate) fn upload(

@@ -4,7 +4,8 @@
 //! `bench/s3/run parts` runs it on a server of its own, with the variables of the AWS tools.
 
 use std::error::Error;
-use std::thread;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::{StreamExt, TryStreamExt};
@@ -14,27 +15,31 @@ use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use tokio::runtime::Runtime;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 const BUCKET: &str = "bench";
 const FILES: usize = 1000;
 /// As many as a publication has.
 const IN_FLIGHT: usize = 64;
-const ROUNDS: usize = 11;
-/// Of the time that bare completions take: a publication is not over before that.
-const UNSEEN: f64 = 0.8;
-/// Looks one after the other would take a third of two processors from what is measured.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
+const ROUNDS: usize = 21;
 
 #[test]
 #[ignore = "a measurement: bench/s3/run parts"]
 fn a_publication_beside_bare_completions() -> Result<(), Box<dyn Error>> {
-    let runtime = Runtime::new()?;
+    let (runtime, moments) = (Runtime::new()?, Moments::default());
+    let told = moments.clone().with_filter(Targets::new().with_target("gristmill_dfs::s3", Level::DEBUG));
+    tracing_subscriber::registry().with(told).init();
     let store = AmazonS3Builder::from_env().with_bucket_name(BUCKET).with_allow_http(true).build()?;
     let place = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
     let (mut from_call, mut from_decision) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let bare = runtime.block_on(completed(&store, &format!("bare-{place}-{round}")))?;
-        let (called, decided) = published(&runtime, &store, &format!("published-{place}-{round}"), bare)?;
+        let (called, decided) = published(&format!("published-{place}-{round}"), &moments)?;
         let beside = |published: Duration| published.as_secs_f64() / bare.as_secs_f64();
         println!(
             "{FILES} files: bare {bare:.0?}, published {called:.0?}, ratio {:.2}; from the bucket's decision {decided:.0?}, {:.2}",
@@ -70,18 +75,11 @@ async fn completed(store: &AmazonS3, place: &str) -> object_store::Result<Durati
     Ok(begun.elapsed())
 }
 
-/// Publishes files of a byte each: how long until `_SUCCESS` is seen, from the call, and from when the decision was seen. Nobody
-/// looks for `_SUCCESS` before the time that the completions take alone has nearly passed, as looks cost the server time. What is
-/// there at the first look was quicker than is said.
-fn published(
-    runtime: &Runtime,
-    store: &AmazonS3,
-    place: &str,
-    bare: Duration,
-) -> Result<(Duration, Duration), Box<dyn Error>> {
+/// Publishes files of a byte each: how long until `_SUCCESS` is there, from the call, and from when the decision was. The
+/// publication tells of both: to look for them would take the server's time.
+fn published(place: &str, moments: &Moments) -> Result<(Duration, Duration), Box<dyn Error>> {
     let output = Uri::parse(&format!("s3://{BUCKET}/{place}"))?;
-    let job = JobId::random();
-    let outputs = SharedOutputs::new(&[output], job, Existing::Refuse, None)?;
+    let outputs = SharedOutputs::new(&[output], JobId::random(), Existing::Refuse, None)?;
     outputs.begin()?;
     let staging = outputs.join()?.pop().ok_or("a job has an output")?;
     let mut files = Vec::new();
@@ -90,25 +88,52 @@ fn published(
         file.write_all(b"x")?;
         files.push((0, file.finish()?));
     }
-    let decision = Path::from(format!(".gristmill/jobs/{job}/decision"));
-    let success = Path::from(format!("{place}/_SUCCESS"));
+    moments.clear();
     let begun = Instant::now();
-    thread::scope(|scope| -> Result<(Duration, Duration), Box<dyn Error>> {
-        let publishing = scope.spawn(|| outputs.publish(&files, b"manifest"));
-        let see = |path: &Path| {
-            while runtime.block_on(object_store::ObjectStoreExt::head(store, path)).is_err() {
-                if publishing.is_finished() {
-                    break;
-                }
-                thread::sleep(BETWEEN_LOOKS);
-            }
-            begun.elapsed()
-        };
-        let decided = see(&decision);
-        thread::sleep(bare.mul_f64(UNSEEN));
-        let seen = see(&success);
-        publishing.join().expect("publishing does not panic")?;
-        runtime.block_on(object_store::ObjectStoreExt::head(store, &decision))?;
-        Ok((seen, seen - decided))
-    })
+    outputs.publish(&files, b"manifest")?;
+    let (decided, whole) = (moments.of("decided")?, moments.of("an output is whole")?);
+    Ok((whole - begun, whole - decided))
+}
+
+/// When the publication told of what.
+#[derive(Clone, Default)]
+struct Moments(Arc<Mutex<Vec<(String, Instant)>>>);
+
+impl Moments {
+    fn clear(&self) {
+        self.told().clear();
+    }
+
+    /// Of the only event with this message.
+    fn of(&self, message: &str) -> Result<Instant, String> {
+        let told = self.told();
+        let mut times = told.iter().filter(|(told, _)| told == message).map(|(_, at)| *at);
+        match (times.next(), times.next()) {
+            (Some(at), None) => Ok(at),
+            _ => Err(format!("it is to be told once: {message}")),
+        }
+    }
+
+    fn told(&self) -> MutexGuard<'_, Vec<(String, Instant)>> {
+        self.0.lock().expect("nobody panics with it")
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Moments {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let (now, mut message) = (Instant::now(), Message::default());
+        event.record(&mut message);
+        self.told().push((message.0, now));
+    }
+}
+
+#[derive(Default)]
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
+    }
 }

@@ -263,10 +263,24 @@ impl Group {
                 on_the_way.push(async move { (command, request.await) });
             }
             let Some((command, answer)) = on_the_way.next().await else { break };
+            self.tell(&command, &answer);
             publication.answer(command, answer);
         }
         drop(on_the_way);
         Ok(publication.ended()?)
+    }
+
+    /// The two moments that count.
+    fn tell(&self, command: &Command, answer: &Answer) {
+        match (command, answer) {
+            (Command::Decide, Answer::Decided(Created::New)) => {
+                tracing::debug!(staging = self.staging, "decided");
+            }
+            (Command::Succeed(at), Answer::Done) => {
+                tracing::debug!(staging = self.staging, output = self.outputs[*at], "an output is whole");
+            }
+            _ => {}
+        }
     }
 
     /// Does what is to be done. `step` is what the decision says of it.

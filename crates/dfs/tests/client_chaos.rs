@@ -25,7 +25,8 @@ impl Dice {
     }
 
     fn write_fault(&mut self) -> Fault {
-        let packet = self.throw(4);
+        // A block of the tests has eight.
+        let packet = self.throw(8);
         match self.throw(7) {
             0 => Fault::CloseAtPacket(packet),
             1 => Fault::CloseAfterPacket(packet),

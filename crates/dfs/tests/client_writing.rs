@@ -14,6 +14,9 @@ use gristmill_proto::messages::bulk_failure;
 use gristmill_proto::namespace::call::Request;
 use gristmill_proto::namespace::failure::Kind;
 
+/// Packets of the first MiB of a block: of 64, 64, 128, 256 and 512 KiB. Each further one has a MiB.
+const FIRST_PACKETS: u64 = 5;
+
 /// The bytes that every worker of every block has, which must be the same ones.
 fn stored(cluster: &FakeCluster, path: &str) -> Vec<u8> {
     let node: Node = cluster.master.seen().namespace.node(path).expect("the file").clone();
@@ -188,11 +191,11 @@ fn a_worker_that_fails_in_the_middle_is_left_behind() {
     let client = cluster.client();
     let bytes = content(BLOCK_BYTES as usize + 3_333_333);
     let faults = [
-        Fault::CloseAtPacket(2),
-        Fault::CloseAfterPacket(2),
-        Fault::SilentAtPacket(2),
-        Fault::FailAtPacket(2, Disk),
-        Fault::FailAtPacket(3, Corrupt),
+        Fault::CloseAtPacket(FIRST_PACKETS + 1),
+        Fault::CloseAfterPacket(FIRST_PACKETS + 1),
+        Fault::SilentAtPacket(FIRST_PACKETS + 1),
+        Fault::FailAtPacket(FIRST_PACKETS + 1, Disk),
+        Fault::FailAtPacket(FIRST_PACKETS + 2, Corrupt),
         Fault::CloseAfterLast,
     ];
     for (case, fault) in faults.into_iter().enumerate() {
@@ -202,7 +205,7 @@ fn a_worker_that_fails_in_the_middle_is_left_behind() {
             let rebuilt = count(&cluster, is_rebuild);
             let path = format!("/{case}-{worker}");
             let mut writer = create(&client, &path);
-            // With two packets acknowledged there is something to lose.
+            // With two MiB acknowledged there is something to lose.
             writer.write_all(&bytes[..2 << 20]).expect("written");
             writer.flush_visible().expect("flushed");
             cluster.worker(worker).break_with(fault);
@@ -224,8 +227,8 @@ fn acknowledged_bytes_in_the_middle_of_a_chunk_survive_a_rebuild() {
     let mut writer = create(&client, "/log");
     writer.write_all(&bytes[..100_001]).expect("written");
     writer.sync().expect("synced");
-    // The pipeline breaks while it is idle; only the next bytes show it.
-    cluster.worker(1).break_with(Fault::CloseAtPacket(1));
+    // The pipeline breaks while it is idle; only the next bytes, the third packet, show it.
+    cluster.worker(1).break_with(Fault::CloseAtPacket(2));
     writer.write_all(&bytes[100_001..]).expect("written");
     writer.sync().expect("synced");
     writer.finish().expect("finished");
@@ -241,7 +244,8 @@ fn one_worker_after_the_other_may_fail_in_one_block() {
     let mut writer = create(&client, "/file");
     writer.write_all(&bytes[..1 << 20]).expect("written");
     writer.flush_visible().expect("flushed");
-    cluster.worker(1).break_with(Fault::FailAtPacket(1, bulk_failure::Kind::Disk));
+    cluster.worker(1).break_with(Fault::FailAtPacket(FIRST_PACKETS, bulk_failure::Kind::Disk));
+    // The third of the next pipeline, which begins to count again.
     cluster.worker(3).break_with(Fault::FailAtPacket(2, bulk_failure::Kind::Disk));
     write(&mut writer, &bytes[1 << 20..], 1 << 20);
     writer.finish().expect("finished");
@@ -259,7 +263,7 @@ fn the_only_worker_gets_another_chance_when_a_connection_breaks() {
     let mut writer = create(&client, "/file");
     writer.write_all(&bytes[..1 << 20]).expect("written");
     writer.flush_visible().expect("flushed");
-    cluster.worker(1).break_with(Fault::CloseAfterPacket(1));
+    cluster.worker(1).break_with(Fault::CloseAfterPacket(FIRST_PACKETS));
     write(&mut writer, &bytes[1 << 20..], 1 << 20);
     writer.finish().expect("finished");
     assert_eq!(cluster.worker(1).fired(), 1);
@@ -273,7 +277,7 @@ fn a_block_without_workers_is_lost_and_says_what_was_acknowledged() {
     let mut writer = create(&client, "/file");
     writer.write_all(&content(2 << 20)).expect("written");
     writer.flush_visible().expect("flushed");
-    cluster.worker(1).break_with(Fault::FailAtPacket(2, bulk_failure::Kind::Disk));
+    cluster.worker(1).break_with(Fault::FailAtPacket(FIRST_PACKETS + 1, bulk_failure::Kind::Disk));
     writer.write_all(&content(1 << 20)).expect("it leaves");
     let lost = writer.flush_visible().expect_err("the disk is gone");
     let DfsError::PipelineLost { path, acked_bytes, causes, .. } = &lost else { panic!("{lost}") };

@@ -26,7 +26,7 @@ pub enum Fault {
     Down,
     /// Refuses every request, from now on.
     Refuse(Kind),
-    /// Closes the connection instead of writing the packet with this index in its block. Once.
+    /// Closes the connection instead of writing the packet with this index in its pipeline. Once.
     CloseAtPacket(u64),
     /// Writes the packet, and closes instead of acknowledging it. Once.
     CloseAfterPacket(u64),

@@ -1,12 +1,14 @@
 //! Sockets with deadlines: a peer that is silent, stopped or slow on purpose holds a thread for a known time at most.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gristmill_proto::bulk::{self, FrameError, FrameHead};
 use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use rustix::net::sockopt::{self, Timeout};
 
 use crate::connect::TIMEOUT_MIN;
@@ -16,6 +18,10 @@ const STOP_CHECK: Duration = Duration::from_millis(200);
 /// How often one that waits for a frame asks its caller. Longer than `STOP_CHECK`, so that the socket of a busy
 /// connection keeps the time-out that it has.
 const ROUND: Duration = Duration::from_millis(400);
+
+/// A socket for a large body: a read waits for all that it asks for, in one call (`MSG_WAITALL`), where another one returns
+/// with each segment. It gives less at the end of the stream, and when the socket's time-out or a signal comes between.
+pub struct Whole<'a>(pub &'a TcpStream);
 
 /// Whether whoever waits is to stop.
 pub type Stop = Arc<dyn Fn() -> bool + Send + Sync>;
@@ -31,6 +37,13 @@ pub enum Waited {
     Silent,
     /// The waiter is told to stop.
     Stopped,
+}
+
+impl Read for Whole<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (received, _) = rustix::net::recv(self.0, buffer, RecvFlags::WAITALL)?;
+        Ok(received)
+    }
 }
 
 /// The receiving end of a connection.
@@ -187,6 +200,25 @@ mod tests {
         assert!(started.elapsed() >= Duration::from_millis(100));
         drop(inbound);
         assert!(trickle.join().expect("no panic") > 1);
+    }
+
+    #[test]
+    fn a_whole_body_is_one_read_however_it_comes_and_less_at_the_end() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let sending = std::thread::spawn(move || {
+            let mut peer = TcpStream::connect(address).expect("a connection");
+            for _ in 0..1000 {
+                peer.write_all(&[7; 100]).expect("the reader is there");
+            }
+        });
+        let (ours, _) = listener.accept().expect("a connection");
+        let mut body = vec![0; 60_000];
+        assert_eq!(Whole(&ours).read(&mut body).expect("all of it"), 60_000);
+        assert_eq!(Whole(&ours).read(&mut body).expect("the rest"), 40_000);
+        assert_eq!(Whole(&ours).read(&mut body).expect("the end"), 0);
+        assert!(body.iter().all(|byte| *byte == 7));
+        sending.join().expect("no panic");
     }
 
     #[test]

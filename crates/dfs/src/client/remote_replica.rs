@@ -4,6 +4,7 @@ use std::net::TcpStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use gristmill_process::inbound::Whole;
 use gristmill_proto::bulk::{self, FrameKind};
 use gristmill_proto::chunks::{self, CHUNK_BYTES};
 use gristmill_proto::ids::WorkerId;
@@ -183,7 +184,7 @@ impl ChunkSource for RemoteReplica {
 
     fn take(&mut self, into: &mut [u8]) -> Result<(), TransferError> {
         let timeout_ms = self.connection.timeout.as_millis() as u64;
-        bulk::read_body(&mut &self.connection.stream, into)
+        bulk::read_body(&mut Whole(&self.connection.stream), into)
             .map_err(|error| TransferError::frame(DOING, error, timeout_ms))?;
         let sums_end = self.sums_at + chunks::sums_bytes(into.len() as u64) as usize;
         chunks::verify(into, &self.sums[self.sums_at..sums_end])

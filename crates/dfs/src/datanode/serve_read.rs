@@ -1,8 +1,11 @@
-//! A range of a replica on its way out: sums through memory, data straight from the file. (Hadoop: BlockSender)
+//! A range of a replica on its way out: sums and some of the data through memory, the rest straight from the file.
+//! (Hadoop: BlockSender)
 
 use std::io::ErrorKind;
+use std::ops::Range;
+use std::sync::Arc;
 
-use gristmill_process::outbound::{send_file, send_more};
+use gristmill_process::outbound::{in_full_segments, send_file, send_more};
 use gristmill_proto::bulk::{self, FrameKind};
 use gristmill_proto::chunks::{self, CHUNK_BYTES};
 use gristmill_proto::ids::{BlockId, Generation};
@@ -18,6 +21,11 @@ use super::failure::TransferFailure;
 pub(crate) const READ_PACKET_BYTES: u64 = 1 << 20;
 const _: () = assert!(READ_PACKET_BYTES.is_multiple_of(CHUNK_BYTES));
 const _: () = assert!(READ_PACKET_BYTES <= bulk::PACKET_BYTES_MAX as u64);
+
+/// Of each packet so much goes through memory, in one call; the rest is `sendfile`'s, which hands over 64 KiB at a time. With
+/// those alone never more than a segment waits to be sent, a system that paces (BBR) takes that for what the network can
+/// do, and keeps to it. Half and half is 1.4 times as fast there, and no slower elsewhere (`docs/performance.md`).
+const COPIED_BYTES: u64 = READ_PACKET_BYTES / 2;
 
 /// Why bytes of a replica cannot be had, beyond what the store says.
 #[derive(Debug, Error)]
@@ -47,17 +55,36 @@ pub(crate) fn serve_read(connection: &mut Connection, request_id: u64, read: &Re
         end if end == read.offset => start,
         end => end.checked_next_multiple_of(CHUNK_BYTES).map_or(bytes, |end| end.min(bytes)),
     };
+    let stream = Arc::clone(connection.stream());
+    match in_full_segments(&stream, || send_chunks(connection, request_id, &reader, start..end)) {
+        Ok(next) => next,
+        Err(error) => {
+            tracing::debug!(%block, %error, "a connection can send nothing more");
+            Next::Close
+        }
+    }
+}
+
+/// Sends whole chunks of a replica, in packets.
+fn send_chunks(
+    connection: &mut Connection,
+    request_id: u64,
+    reader: &ReplicaReader,
+    range: Range<u64>,
+) -> Next {
+    let Range { start, end } = range;
     let reply =
         Reply { offset: start, bytes: end - start, chunk_bytes: CHUNK_BYTES as u32, ..Reply::default() };
     if !connection.reply(request_id, &reply) {
         return Next::Close;
     }
+    let mut copied = vec![0; COPIED_BYTES.min(end - start) as usize];
     let mut sequence = 0;
     let mut offset = start;
     while offset < end {
         let bytes = READ_PACKET_BYTES.min(end - offset) as u32;
         let packet = Packet { sequence, offset, bytes, last: offset + u64::from(bytes) == end, sync: false };
-        if let Next::Close = send_packet(connection, request_id, &reader, &packet) {
+        if let Next::Close = send_packet(connection, request_id, reader, &packet, &mut copied) {
             return Next::Close;
         }
         offset += u64::from(bytes);
@@ -71,30 +98,36 @@ fn send_packet(
     request_id: u64,
     reader: &ReplicaReader,
     packet: &Packet,
+    copied: &mut [u8],
 ) -> Next {
     let block = reader.block();
     let bytes = u64::from(packet.bytes);
+    let of_packet = copied.len().min(packet.bytes as usize);
+    let copied = &mut copied[..of_packet];
     let buffer = &mut connection.buffer;
     buffer.clear();
     let body_bytes = packet.bytes + chunks::sums_bytes(bytes) as u32;
     let head = bulk::write_frame_head(buffer, FrameKind::Packet, request_id, packet, body_bytes);
-    let sums = head.map_err(|error| TransferFailure::here(Kind::Protocol, &error)).and_then(|()| {
+    let filled = head.map_err(|error| TransferFailure::here(Kind::Protocol, &error)).and_then(|()| {
         let first = packet.offset / CHUNK_BYTES;
-        let count = bytes.div_ceil(CHUNK_BYTES);
-        reader.read_sums(first, count, buffer).map_err(|error| TransferFailure::of_replica(&error))
+        let sums = reader.read_sums(first, bytes.div_ceil(CHUNK_BYTES), buffer);
+        let filled = sums.and_then(|()| reader.read_data(packet.offset, copied));
+        filled.map_err(|error| TransferFailure::of_replica(&error))
     });
-    let sums = match sums {
+    let filled = match filled {
         Ok(()) if connection.service.guests.is_stopped() => {
             Err(TransferFailure::here(Kind::Busy, &ReadError::Ending { block }))
         }
-        sums => sums,
+        filled => filled,
     };
-    if let Err(failure) = sums {
+    if let Err(failure) = filled {
         return broken(connection, request_id, &failure, packet.offset);
     }
     let stream = connection.stream();
+    let (rest_at, rest) = (packet.offset + of_packet as u64, bytes - of_packet as u64);
     let sent = send_more(stream, &connection.buffer)
-        .and_then(|()| send_file(stream, reader.data_file(), packet.offset, bytes));
+        .and_then(|()| send_more(stream, copied))
+        .and_then(|()| send_file(stream, reader.data_file(), rest_at, rest));
     match sent {
         Ok(()) => Next::Request,
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => {

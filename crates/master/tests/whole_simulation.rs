@@ -68,6 +68,8 @@ const LOOK_MS: u64 = 1_000;
 const SEEDS: u64 = 300;
 /// So many of them are told twice.
 const TWICE: u64 = 100;
+/// Seeds that failed, and are run with all others. 27275: a pause within a pause reversed the order of a stream, in this model alone.
+const FOUND: [u64; 1] = [27_275];
 /// Each of these must have come up in a run of [`SEEDS`] seeds.
 const WANTED: [&str; 39] = [
     "answer nobody waits for",
@@ -123,7 +125,7 @@ fn whatever_fails_the_output_is_that_of_one_process() {
     let (seeds, begun) = (seeds(), Instant::now());
     let many = seeds.end - seeds.start >= SEEDS;
     let (mut tally, mut virtual_ms) = (BTreeMap::new(), 0);
-    for seed in seeds {
+    for seed in seeds.chain(FOUND) {
         let (trace, counts, elapsed_ms) = run(seed);
         virtual_ms += elapsed_ms;
         if seed < TWICE {

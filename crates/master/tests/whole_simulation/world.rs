@@ -336,10 +336,12 @@ impl World {
 
     /// What happens next, happens.
     pub(crate) fn step(&mut self) {
-        let ((time_ms, _), happening) = self.queue.pop_first().expect("time goes on");
+        let ((time_ms, turn), happening) = self.queue.pop_first().expect("time goes on");
         self.now_ms = time_ms;
         if let Some(until_ms) = self.held_until_ms(&happening) {
-            return self.after(until_ms - time_ms, happening);
+            // In its old turn: a stream keeps its order, also through a pause within a pause.
+            self.queue.insert((until_ms, turn), happening);
+            return;
         }
         if !matches!(happening, Happening::Work(_) | Happening::Tick | Happening::Drive) {
             self.remember(&format!("{happening:?}"));

@@ -69,7 +69,8 @@ const SEEDS: u64 = 300;
 /// So many of them are told twice.
 const TWICE: u64 = 100;
 /// Seeds that failed, and are run with all others. 27275: a pause within a pause reversed the order of a stream, in this model alone.
-const FOUND: [u64; 1] = [27_275];
+/// 3626: copies ordered by a new master were given up, and took replicas along that their targets had not reported yet.
+const FOUND: [u64; 2] = [3_626, 27_275];
 /// Each of these must have come up in a run of [`SEEDS`] seeds.
 const WANTED: [&str; 39] = [
     "answer nobody waits for",

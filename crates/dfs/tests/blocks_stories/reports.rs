@@ -170,6 +170,21 @@ fn in_safe_mode_nothing_is_deleted_copied_or_called_missing() {
 }
 
 #[test]
+fn a_copy_that_is_given_up_takes_nothing_from_a_worker_that_has_not_reported() {
+    let mut cluster = starting(1);
+    cluster.known.values_mut().for_each(|known| known.replication = 2);
+    let (one, two) = (cluster.join("/a"), cluster.join("/a"));
+    cluster.report(one, &[(1, 1, 100)]);
+    cluster.pass(10_000);
+    assert_eq!(cluster.copies(), [(1, one, two)], "nobody knows yet that it has one");
+    cluster.pass(61_000);
+    assert_eq!(cluster.deletes(), []);
+    cluster.report(two, &[(1, 1, 100)]);
+    cluster.pass(1_000);
+    assert_eq!((cluster.holders(1), cluster.deletes()), (vec![one, two], vec![]));
+}
+
+#[test]
 fn safe_mode_by_hand_stays_until_it_is_ended_by_hand() {
     let mut cluster = Cluster::new(&["/a"; 3]);
     cluster.write(1, 2, &[0, 1]);

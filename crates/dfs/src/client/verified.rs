@@ -4,16 +4,15 @@ use gristmill_proto::chunks::CHUNK_BYTES;
 
 use super::errors::TransferError;
 
-/// Bytes taken from a source at a time: they are still in the cache when their checksums are computed.
-const STEP_BYTES: usize = 256 << 10;
 /// Bytes taken ahead for a reader with a small buffer.
 const STAGE_BYTES: usize = 128 << 10;
 const CHUNK: usize = CHUNK_BYTES as usize;
-const _: () = assert!(STEP_BYTES.is_multiple_of(CHUNK) && STAGE_BYTES.is_multiple_of(CHUNK));
+const _: () = assert!(STAGE_BYTES.is_multiple_of(CHUNK));
 
 /// Where the chunks of a replica come from, in order.
 pub(crate) trait ChunkSource {
-    /// How many bytes can be taken now, from a chunk border on; 0: all were taken.
+    /// How many bytes can be taken now, from a chunk border on; 0: all were taken. No more than are still in the cache when
+    /// their checksums are computed.
     fn available(&mut self) -> Result<u64, TransferError>;
 
     /// Fills `into` with the next bytes, verified: whole chunks, or all that are available.
@@ -46,7 +45,7 @@ impl<S: ChunkSource> Verified<S> {
             return Ok(0);
         }
         if self.staged_at == self.staged.len() {
-            let available = self.source.available()?.min(STEP_BYTES as u64) as usize;
+            let available = self.source.available()? as usize;
             if available == 0 {
                 return Err(TransferError::Protocol("fewer bytes came than were announced"));
             }

@@ -1,12 +1,14 @@
 //! A pattern of names, followed one directory at a time.
 
+mod name_pattern;
+
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use globset::{GlobBuilder, GlobMatcher};
+use name_pattern::NamePattern;
 
 /// The characters that make a name a glob.
 const SPECIAL: [char; 5] = ['*', '?', '[', '{', '\\'];
@@ -21,7 +23,7 @@ const GLOB_BYTES_MAX: usize = 8 << 10;
 /// patterns of hundreds of bytes each would take seconds.
 const EXPANDED_BYTES_MAX: usize = 1 << 20;
 
-/// Different names with wildcards have no more bytes together. Compiled, a byte may take some hundred.
+/// Different names with wildcards have no more bytes together. Parsed, a byte takes some forty.
 const WILD_BYTES_MAX: usize = 64 << 10;
 
 /// What is wrong with a glob.
@@ -73,7 +75,7 @@ enum Part {
     Directories,
     Literal(OsString),
     Wild {
-        glob: Arc<GlobMatcher>,
+        pattern: Arc<NamePattern>,
         /// The hidden names it matches start with this, spelled out.
         first: Option<u8>,
     },
@@ -185,26 +187,25 @@ impl Cursor {
     }
 }
 
-/// The names with wildcards of a glob, each compiled once: alternatives have most of them in common.
+/// The names with wildcards of a glob, each parsed once: alternatives have most of them in common.
 #[derive(Default)]
 struct Wilds {
-    compiled: HashMap<String, Arc<GlobMatcher>>,
+    parsed: HashMap<String, Arc<NamePattern>>,
     bytes: usize,
 }
 
 impl Wilds {
-    fn compile(&mut self, text: &str) -> Result<Arc<GlobMatcher>, PatternError> {
-        if let Some(glob) = self.compiled.get(text) {
-            return Ok(glob.clone());
+    fn parse(&mut self, text: &str) -> Result<Arc<NamePattern>, PatternError> {
+        if let Some(pattern) = self.parsed.get(text) {
+            return Ok(pattern.clone());
         }
         self.bytes += text.len();
         if self.bytes > WILD_BYTES_MAX {
             return Err(PatternError::TooManyWildcards);
         }
-        let glob = GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build()?;
-        let glob = Arc::new(glob.compile_matcher());
-        self.compiled.insert(text.to_owned(), glob.clone());
-        Ok(glob)
+        let pattern = Arc::new(NamePattern::parse(text)?);
+        self.parsed.insert(text.to_owned(), pattern.clone());
+        Ok(pattern)
     }
 }
 
@@ -217,7 +218,7 @@ impl Part {
             return Ok(Part::Literal(OsString::from(text)));
         }
         let first = text.strip_prefix('\\').unwrap_or(text).as_bytes().first().copied();
-        Ok(Part::Wild { glob: wilds.compile(text)?, first })
+        Ok(Part::Wild { pattern: wilds.parse(text)?, first })
     }
 
     fn is_directories(&self) -> bool {
@@ -228,8 +229,9 @@ impl Part {
         match self {
             Part::Directories => false,
             Part::Literal(literal) => literal == name,
-            Part::Wild { glob, first } => {
-                (!hidden || name.as_bytes().first() == first.as_ref()) && glob.is_match(name)
+            Part::Wild { pattern, first } => {
+                let name = name.as_bytes();
+                (!hidden || name.first() == first.as_ref()) && pattern.is_match(name)
             }
         }
     }

@@ -18,7 +18,8 @@ pub(super) const TARGET: Target = Target {
 };
 
 const SUFFIXES: [&str; 5] = ["gz", "zst", "bz2", "sz", "lz4"];
-const MEMORY: TaskMemory = TaskMemory { bytes: 1 << 20 };
+/// A block of bzip2 may be a line of a megabyte, made of a few bytes: that is too long soon.
+const MEMORY: TaskMemory = TaskMemory { bytes: 1 << 17 };
 /// Small inputs may hold much: so many lines are enough.
 const LINES_MAX: usize = 10_000;
 

@@ -32,7 +32,7 @@ impl NamePattern {
             tokens.push(match char {
                 '*' => Token::Run,
                 '?' => Token::Any,
-                '\\' => Token::One(chars.next().unwrap_or('\\')),
+                '\\' => Token::One(chars.next().expect("globset refuses a `\\` that ends a pattern")),
                 '[' => class(&mut chars),
                 _ => Token::One(char),
             });
